@@ -1,0 +1,105 @@
+"""Redis clients from Settings: sync for jobs and RQ, async for the web.
+
+`rediss://` is accepted with the self-signed certificate that hosted Redis services present
+(docs/decisions/0004-tls.md); `?ssl_cert_reqs=required` in REDIS_URL turns verification on.
+Pools are bounded and block for a moment instead of failing, since small plans allow 20 connections.
+"""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import redis
+import redis.asyncio
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from jobs import embedded
+from jobs.settings import Settings, current
+
+CONNECT_TIMEOUT_S = 3.0
+SOCKET_TIMEOUT_S = 10.0
+POOL_WAIT_S = 5.0
+HEALTH_CHECK_S = 30
+MAX_SYNC_CONNECTIONS = 4
+MAX_ASYNC_CONNECTIONS = 10
+
+AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError)
+"""What redis-py raises while Redis is away, restarting, loading or failing over: wait and try again."""
+
+REFUSALS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN")
+"""First words of the answers with which a running Redis refuses writes for the time being."""
+
+
+def is_away(error: BaseException) -> bool:
+    """Tells whether Redis cannot take the write now but may later: away, loading, read-only or full."""
+    if isinstance(error, AWAY):
+        return True
+    return isinstance(error, redis.exceptions.ResponseError) and (
+        isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(REFUSALS)
+    )
+
+
+def redis_url(settings: Settings) -> str:
+    """The URL that every process connects to: REDIS_URL, or the running embedded server's socket. Raises NoRedis."""
+    url = settings.redis_url or embedded.running_url(settings.data_dir)
+    parts = urlsplit(url)
+    query = dict(parse_qsl(parts.query))
+    if parts.scheme != "rediss" or "ssl_cert_reqs" in query:
+        return url
+    query |= {"ssl_cert_reqs": "none", "ssl_check_hostname": "false"}
+    return urlunsplit(parts._replace(query=urlencode(query)))
+
+
+def shown_url(url: str) -> str:
+    """The URL without user, password and options, for logs and messages."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def connect(url: str, *, retries: int = 1) -> redis.Redis:
+    """A sync client. Scripts are safe to send twice (they carry fences and deterministic ids), so one retry is harmless."""
+    return tuned(redis.Redis.from_url(url), retries=retries)
+
+
+def tuned(client: redis.Redis, *, retries: int = 1) -> redis.Redis:
+    """The client's server and credentials with our bounds: few connections, short time-outs, few retries."""
+    pool = client.connection_pool
+    options = {**pool.connection_kwargs, **_timeouts(), "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries)}
+    if issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
+        options.pop("socket_connect_timeout")
+        options.pop("socket_keepalive")
+    bounded = redis.BlockingConnectionPool(
+        connection_class=pool.connection_class, max_connections=MAX_SYNC_CONNECTIONS, timeout=POOL_WAIT_S, **options
+    )
+    return redis.Redis(connection_pool=bounded)
+
+
+def connect_async(url: str, *, max_connections: int = MAX_ASYNC_CONNECTIONS) -> redis.asyncio.Redis:
+    """An async client that does not retry by itself: the web answers 503 at once and its client repeats with the same key."""
+    pool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=POOL_WAIT_S,
+        retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
+        socket_timeout=SOCKET_TIMEOUT_S,
+        health_check_interval=HEALTH_CHECK_S,
+    )
+    return redis.asyncio.Redis(connection_pool=pool)
+
+
+@functools.cache
+def process_client() -> redis.Redis:
+    """The sync client of this process, for tasks. redis-py's pool notices a fork by itself."""
+    return connect(redis_url(current()))
+
+
+def _timeouts() -> dict[str, Any]:
+    return {
+        "socket_timeout": SOCKET_TIMEOUT_S,
+        "socket_connect_timeout": CONNECT_TIMEOUT_S,
+        "socket_keepalive": True,
+        "health_check_interval": HEALTH_CHECK_S,
+    }

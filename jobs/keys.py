@@ -1,0 +1,200 @@
+"""Every Redis key as a function: its type, its fields, its life and who writes it.
+
+Keys under `rq:` are RQ's (rq 2.12.0) and rq-scheduler's (0.14.0), written so that `rq info`,
+rq-dashboard and a stock `rq worker` understand them. Keys under `turnstile:` are ours.
+Scripts are given in KEYS what they are about; the indexes that every change of a job or an order moves
+along are spelled out once, in the libraries push.lua and order.lua. None of it works on Redis Cluster, as RQ itself does not.
+
+`<day>` is YYYY-MM-DD and `<minute>` YYYY-MM-DDTHH:MM, both UTC unless said otherwise.
+"""
+
+from __future__ import annotations
+
+# --- RQ's own -------------------------------------------------------------------------------
+
+QUEUES = "rq:queues"
+"""set of queue keys; every script that pushes a job. Forever, one member a queue."""
+
+WORKERS = "rq:workers"
+"""set of worker keys; workers add and remove themselves, the scheduler drops dead ones."""
+
+SUSPENDED = "rq:suspended"
+"""string; `rq suspend` sets it, `rq resume` deletes it. Workers claim nothing while it exists."""
+
+SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
+"""zset job id -> due_at; rq-scheduler's set: delayed orders, periodic definitions (`cron-<name>`)."""
+
+
+def job(job_id: str) -> str:
+    """hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row),
+    `attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended it), `died_at`,
+    `group` (fingerprint), `error_type`, `error`. Expires `result_ttl_s` after it finished; a dead letter never."""
+    return f"rq:job:{job_id}"
+
+
+def queue(name: str) -> str:
+    """list of job ids, pushed right and claimed left; every script that pushes, workers."""
+    return f"rq:queue:{name}"
+
+
+def intermediate(name: str) -> str:
+    """list; where a stock worker on one queue parks an id between pop and start. Swept by the scheduler."""
+    return f"rq:queue:{name}:intermediate"
+
+
+def wip(name: str) -> str:
+    """zset `job id:execution id` -> lease's end; claim adds, the ending script removes: this member is the fence."""
+    return f"rq:wip:{name}"
+
+
+def finished(name: str) -> str:
+    """zset job id -> expiry; finish.lua, trimmed by it."""
+    return f"rq:finished:{name}"
+
+
+def failed(name: str) -> str:
+    """zset job id -> +inf; the dead letters of a queue. bury.lua in, redrive.lua and discard.lua out."""
+    return f"rq:failed:{name}"
+
+
+def scheduled(name: str) -> str:
+    """zset job id -> due_at (float seconds); retry.lua in, the scheduler's promote.lua out."""
+    return f"rq:scheduled:{name}"
+
+
+def canceled(name: str) -> str:
+    """zset job id -> +inf; cancel.lua."""
+    return f"rq:canceled:{name}"
+
+
+def results(job_id: str) -> str:
+    """stream of RQ results, at most 10; finish.lua and bury.lua. Expires with the job, deleted by redrive and discard."""
+    return f"rq:results:{job_id}"
+
+
+def worker(name: str) -> str:
+    """hash, RQ's worker fields; its worker, expires when the heartbeat stops."""
+    return f"rq:worker:{name}"
+
+
+# --- the queue's --------------------------------------------------------------------------
+
+
+def bell(queue_name: str) -> str:
+    """list of at most 8; every pushing script rings it, idle workers block on it. No meaning beyond waking."""
+    return f"turnstile:bell:{queue_name}"
+
+
+def paused(queue_name: str) -> str:
+    """string; exists while the queue is paused. POST /v1/queues/{name}/pause sets, resume deletes."""
+    return f"turnstile:paused:{queue_name}"
+
+
+def stats(queue_name: str, minute: int) -> str:
+    """hash `enqueued finished retried dead reclaimed` -> count in the minute (Unix seconds // 60). Expires after 10 minutes."""
+    return f"turnstile:stats:{queue_name}:{minute}"
+
+
+def totals(queue_name: str) -> str:
+    """hash with the fields of `stats`, since the beginning. Forever, one a queue."""
+    return f"turnstile:totals:{queue_name}"
+
+
+DEAD = "turnstile:dead"
+"""zset job id -> died_at over all queues; bury.lua, redrive.lua, discard.lua, reconciled with RQ's failed registries."""
+
+AUDIT = "turnstile:audit"
+"""stream `at what who target`, about 10,000 entries; every action of an operator."""
+
+LEADER = "turnstile:leader"
+"""string `token`, expires after the leader's lease; the scheduler that leads."""
+
+SCHEDULER = "turnstile:scheduler"
+"""hash `heartbeat_at name pid promoted reclaimed requeued dangling fired`; the leading scheduler."""
+
+PERIODIC = "turnstile:periodic"
+"""set of names of the periodic jobs that are registered; the scheduler at boot."""
+
+
+def periodic(name: str) -> str:
+    """hash `last_fire_at last_job_id runs`; fire.lua. Deleted when the job leaves the table."""
+    return f"turnstile:periodic:{name}"
+
+
+SAMPLE_CRASH_PREFIX = "turnstile:samples:crash:"
+"""prefix of `samples:crash:<key>`: string, how often a crash sample was started; the sample. Expires after an hour."""
+
+# --- entries ---------------------------------------------------------------------------------
+
+ENTRIES = "turnstile:entries"
+"""hash `accepted counted` (events); ingest.lua and count.lua. accepted = counted + LLEN of the buffer."""
+
+ENTRIES_BUFFER = "turnstile:entries:buffer"
+"""list of accepted events not yet counted; ingest.lua pushes, count.lua removes what it applied."""
+
+ENTRIES_JOB = "turnstile:entries:job"
+"""string; id of the count job that is due to empty the buffer. Set by ingest.lua, moved on by count.lua."""
+
+SEEN_PREFIX = "turnstile:seen:"
+"""prefix of `seen:e<event_id>` (string, SET NX) and `seen:s<seq // 65536>|<sensor>` (bitmap): the events of the
+window, so that a repeated one is a duplicate. ingest.lua; they expire an hour after the age at which events are refused."""
+
+GATES_PREFIX = "turnstile:gates:"
+"""prefix of `gates:<local day>`: hash `in|<gate>`, `out|<gate>` -> people, the mall's own day.
+count.lua; expires after 8 days."""
+
+MINUTES_PREFIX = "turnstile:footfall:minute:"
+"""prefix of `footfall:minute:<day>`: hash `HH:MM|in|<gate>` -> people. count.lua; cleanup deletes old days once rolled up."""
+
+HOURS_PREFIX = "turnstile:footfall:hour:"
+"""prefix of `footfall:hour:<day>`: hash `HH|in|<gate>` -> people, absolute sums. The hourly roll-up; forever."""
+
+DIRTY_DAYS = "turnstile:footfall:dirty"
+"""set of days counted into since they were last rolled up. count.lua adds, the roll-up removes."""
+
+REPORTS_PREFIX = "turnstile:report:"
+"""prefix of `report:<local day>`: string, the daily report as JSON. The nightly report job; expires after 400 days."""
+
+
+# --- orders ----------------------------------------------------------------------------------
+
+
+def order(order_id: str) -> str:
+    """hash `reference status step version body created_at updated_at tracking_number reason slip reserved
+    dead_job trace`; the order scripts. Deleted by cleanup `order_keep_days` after its end."""
+    return f"turnstile:order:{order_id}"
+
+
+def order_attempts(order_id: str) -> str:
+    """list of JSON attempts, the last 100; the order scripts. Lives as long as the order."""
+    return f"turnstile:order:{order_id}:attempts"
+
+
+ORDERS = "turnstile:orders"
+"""zset order id -> created_at, every order kept; accept.lua, cleanup."""
+
+ORDERS_OPEN = "turnstile:orders:open"
+"""zset order id -> updated_at, orders that have not ended; the order scripts. The reconciler walks it."""
+
+ORDERS_ARCHIVED = "turnstile:orders:archived"
+"""hash status -> orders that cleanup has deleted, so that orders in = sum of all states stays true."""
+
+PICK_BUFFER = "turnstile:pick:buffer"
+"""list of order ids that wait for picking; accept.lua, start.lua, out by pick_end.lua, cancel.lua."""
+
+PICK_JOB = "turnstile:pick:job"
+"""string; id of the batch job that is due to empty the pick buffer."""
+
+EVENTS = "turnstile:events"
+"""stream `order status at step`, about 10,000 entries; every change of an order. Read by the event streams."""
+
+STATUS_PREFIX = "turnstile:orders:status:"
+"""prefix of `orders:status:<status>`: zset order id -> updated_at; the order scripts."""
+
+STOCK_PREFIX = "turnstile:stock:"
+"""prefix of `stock:<sku>`: hash `on_hand reserved`; PUT /v1/stock, pick_end.lua reserves, the ends of an order release
+or consume. A SKU without the key is not tracked."""
+
+IDEMPOTENCY_PREFIX = "turnstile:idempotency:"
+"""prefix of `idempotency:<sha256 of client and key>`: hash `fingerprint order_id answer`; accept.lua.
+Expires after `idempotency_ttl_s`."""

@@ -1,0 +1,62 @@
+"""structlog set-up: one event a line, with what the context bound (job_id, order_id, attempt, trace id).
+
+Lines for people on a terminal, JSON elsewhere; `TURNSTILE_LOG_FORMAT` decides otherwise.
+The standard library's loggers (rq, uvicorn, httpx) go through the same lines.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from jobs.settings import Settings
+
+QUIET = ("httpx", "httpcore", "rq.worker", "rq.job", "rq.scripts", "uvicorn.access", "asyncio")
+
+
+def configure(settings: Settings, *, process: str) -> None:
+    """Sets up logging for this process; called once at its edge."""
+    console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    if not console:
+        shared.append(_bind_process(process))
+    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level)
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def get(name: str) -> Any:
+    """A logger; `Any` because structlog's bound loggers are built at run time."""
+    return structlog.get_logger(name)
+
+
+def _bind_process(process: str) -> Any:
+    def bind(_logger: Any, _method: str, event: Any) -> Any:
+        event["process"] = process
+        return event
+
+    return bind

@@ -1,0 +1,1 @@
+"""The job queue. Knows nothing of malls."""

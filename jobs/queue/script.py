@@ -1,0 +1,81 @@
+"""Lua scripts in files: one atomic operation a file, loaded once, callable on sync and async clients.
+
+A script may begin with lines `--! include name.lua`; the named library, looked for beside the
+script and then in jobs/queue, is put in front. The file's head is its contract: KEYS, ARGV, RETURNS, COST.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import redis
+import redis.asyncio
+
+INCLUDE = re.compile(r"^--! include (\S+\.lua)$", re.MULTILINE)
+QUEUE_DIR = Path(__file__).parent
+
+Argument = str | bytes | int | float
+
+
+class Script:
+    """One Lua script. Known to the server by its SHA-1, sent whole when the server does not have it."""
+
+    def __init__(self, path: Path) -> None:
+        self.name = path.stem
+        self.source = _with_includes(path).encode()
+        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+
+    def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """Runs the script. `Any`: its RETURNS line says what comes back."""
+        try:
+            return client.evalsha(self.sha, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return client.eval(self.source, len(keys), *keys, *args)
+
+    async def run(self, client: redis.asyncio.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
+        """The async twin of calling the script."""
+        try:
+            return await client.evalsha(self.sha, len(keys), *keys, *args)
+        except redis.exceptions.NoScriptError:
+            return await client.eval(self.source, len(keys), *keys, *args)
+
+    def in_multi(self, pipeline: redis.client.Pipeline, keys: Sequence[str], args: Sequence[Argument]) -> None:
+        """Adds the script to a MULTI. Sent whole: one that the server lacks would fail alone while the rest of EXEC goes on."""
+        pipeline.eval(self.source, len(keys), *keys, *args)
+
+    def in_pipeline(self, pipeline: redis.client.Pipeline, keys: Sequence[str], args: Sequence[Argument]) -> None:
+        """Adds the script to a pipeline without MULTI, by its SHA-1; `load` comes first."""
+        pipeline.evalsha(self.sha, len(keys), *keys, *args)
+
+
+@functools.cache
+def script(path: Path) -> Script:
+    """The script in the file; read once."""
+    return Script(path)
+
+
+def beside(module_file: str, name: str) -> Script:
+    """The script `name.lua` in the folder of the module that asks."""
+    return script(Path(module_file).parent / f"{name}.lua")
+
+
+def _with_includes(path: Path) -> str:
+    text = path.read_text(encoding="utf-8")
+    libraries = []
+    for name in INCLUDE.findall(text):
+        local = path.parent / name
+        libraries.append((local if local.exists() else QUEUE_DIR / name).read_text(encoding="utf-8"))
+    return "\n".join([*libraries, text])
+
+
+def load(client: redis.Redis, *scripts: Script) -> None:
+    """Makes sure in one round trip that the server has the scripts, before many calls of them share a pipeline."""
+    with client.pipeline(transaction=False) as pipeline:
+        for wanted in scripts:
+            pipeline.script_load(wanted.source)
+        pipeline.execute()

@@ -1,0 +1,72 @@
+"""What the stock `rq worker` command reads: `RQ_CONFIG=jobs.rq_config rq worker picking`.
+
+RQ 2.12 takes the URL from this module but the worker class and the serializer only from flags and other variables.
+Loading this module therefore makes our worker the command's default, whose jobs are JSON whatever the flags say;
+`-w rq.Worker -S json` still asks for a stock one.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import click
+import redis
+from click.core import ParameterSource
+from rq.cli.helpers import CliConfig
+
+from jobs import connections, log
+from jobs.errors import TurnstileError
+from jobs.mall import tasks
+from jobs.queue.worker import Worker
+from jobs.settings import current
+
+WAIT_S = 1.0
+
+
+def _fail(message: str) -> None:
+    click.echo(message, err=True)
+    sys.exit(2)
+
+
+def _url() -> str:
+    try:
+        settings = current()
+        log.configure(settings, process="worker")
+        tasks.register(settings)
+        return connections.redis_url(settings)
+    except TurnstileError as error:
+        _fail(str(error))
+        raise
+
+
+def _wait_until_reachable(url: str) -> None:
+    """RQ's command exits when Redis is away at its start; a worker waits."""
+    client = connections.connect(url)
+    while True:
+        try:
+            client.ping()
+            return
+        except redis.exceptions.AuthenticationError as error:
+            _fail(f"Redis at {connections.shown_url(url)} refuses the password: {error}")
+        except redis.exceptions.RedisError as error:
+            log.get("worker").warning("waiting for Redis", url=connections.shown_url(url), error=str(error))
+            time.sleep(WAIT_S)
+
+
+def _load_our_worker(context: click.Context) -> None:
+    if context.get_parameter_source("worker_class") is ParameterSource.DEFAULT:
+        # A data descriptor: it wins over what the instance, made before this module was read, already holds.
+        CliConfig.worker_class = property(lambda _self: Worker, lambda _self, _value: None)
+        return
+    ours = f"{Worker.__module__}.{Worker.__qualname__}"
+    if context.params.get("worker_class") != ours and context.params.get("serializer") not in JSON_NAMES:
+        _fail("Turnstile's jobs are JSON: run a stock worker with `-S json`, or leave out -w for Turnstile's own.")
+
+
+JSON_NAMES = ("json", "rq.serializers.JSONSerializer")
+REDIS_URL = _url()
+_context = click.get_current_context(silent=True)
+if _context is not None and _context.info_name == "worker":
+    _load_our_worker(_context)
+    _wait_until_reachable(REDIS_URL)
