@@ -1,0 +1,32 @@
+--! include push.lua
+--! include fence.lua
+-- bury.lua: makes a job a dead letter, in RQ's FailedJobRegistry and in our index, without an expiry.
+-- KEYS 1 rq:job:<id>  2 rq:wip:<q>  3 rq:failed:<q>  4 rq:results:<id>  5 turnstile:dead  6 rq:worker:<name>
+-- ARGV 1 job id  2 execution id, empty for a stock worker, which holds no fence  3 queue  4 now (s)
+--      5 failures so far  6 attempts (JSON)  7 traceback  8 traceback (base64 of zlib)  9 group  10 error type
+--      11 error  12 worker
+-- RETURNS 1 written, 2 had been written by this execution, 0 lease lost and nothing written
+-- COST O(log n)
+local id, execution, queue, now = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
+if execution ~= '' then
+  local refusal = refused(KEYS[1], KEYS[2], id .. ':' .. execution, execution)
+  if refusal then
+    return refusal
+  end
+elseif redis.call('EXISTS', KEYS[1]) == 0 then
+  return 0
+end
+redis.call('HSET', KEYS[1], 'status', 'failed', 'ended_at', iso(now), 'died_at', ARGV[4], 'failures', ARGV[5],
+  'attempts', ARGV[6], 'exc_info', ARGV[7], 'group', ARGV[9], 'error_type', ARGV[10], 'error', ARGV[11])
+redis.call('HDEL', KEYS[1], 'crashes')
+redis.call('PERSIST', KEYS[1])
+redis.call('ZADD', KEYS[3], '+inf', id)
+redis.call('ZADD', KEYS[5], now, id)
+redis.call('XADD', KEYS[4], 'MAXLEN', 10, '*', 'type', 2, 'worker_name', ARGV[12], 'exc_string', ARGV[8],
+  'execution_id', execution)
+redis.call('PERSIST', KEYS[4])
+count(queue, 'dead', now, 1)
+if redis.call('EXISTS', KEYS[6]) == 1 then
+  redis.call('HINCRBY', KEYS[6], 'failed_job_count', 1)
+end
+return 1

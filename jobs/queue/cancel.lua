@@ -1,0 +1,24 @@
+-- cancel.lua: takes a job that has not started out of wherever it waits.
+-- KEYS 1 rq:job:<id>  2 rq:scheduler:scheduled_jobs
+-- ARGV 1 job id  2 now (s)  3 seconds to keep the cancelled job for its readers
+-- RETURNS 'cancelled', or why not: 'unknown', 'owned', or the status that forbids it
+-- COST O(n) in the queue's length
+local id = ARGV[1]
+local status, queue, owned = unpack(redis.call('HMGET', KEYS[1], 'status', 'origin', 'owned'))
+if not status then
+  return 'unknown'
+end
+if owned then
+  return 'owned'
+end
+if status ~= 'queued' and status ~= 'scheduled' then
+  return status
+end
+redis.call('LREM', 'rq:queue:' .. queue, 0, id)
+redis.call('ZREM', 'rq:scheduled:' .. queue, id)
+redis.call('ZREM', KEYS[2], id)
+redis.call('HSET', KEYS[1], 'status', 'canceled')
+redis.call('EXPIRE', KEYS[1], ARGV[3])
+redis.call('ZREMRANGEBYSCORE', 'rq:canceled:' .. queue, '-inf', ARGV[2])
+redis.call('ZADD', 'rq:canceled:' .. queue, ARGV[2] + ARGV[3], id)
+return 'cancelled'

@@ -1,0 +1,210 @@
+"""How a claimed job ends: finished, retried, buried or handed back; each is one fenced write.
+
+The state that a job belongs to follows in the same MULTI, through its task's hooks. A worker that has lost
+its lease writes nothing; a repeated call (the reply was lost) changes nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+import msgspec
+import redis
+
+from jobs import keys
+from jobs.errors import UnknownTask
+from jobs.queue import attempts
+from jobs.queue.attempts import Attempt
+from jobs.queue.job import Call
+from jobs.queue.script import beside
+from jobs.queue.task import Effect, Ending, Task, by_path
+
+FINISH = beside(__file__, "finish")
+RETRY = beside(__file__, "retry")
+BURY = beside(__file__, "bury")
+RELEASE = beside(__file__, "release")
+MAX_CRASHES = 3
+
+
+class Written(IntEnum):
+    """What an ending script answered."""
+
+    LEASE_LOST = 0
+    NOW = 1
+    BEFORE = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job in a worker's hands, with the execution that is its fence."""
+
+    id: str
+    execution: str
+    queue: str
+    worker: str
+    hash: Mapping[bytes, bytes]
+    started_at: float
+
+    @property
+    def member(self) -> str:
+        """The job's entry in rq:wip."""
+        return f"{self.id}:{self.execution}"
+
+    @property
+    def failures(self) -> int:
+        """Attempts that failed since the job was enqueued or redriven."""
+        return int(self.hash.get(b"failures", b"0"))
+
+    @property
+    def attempt(self) -> int:
+        """The number of this attempt, from 1; crashes do not count."""
+        return self.failures + 1
+
+    def call(self) -> Call:
+        """What to run. Raises ValueError when the data is not a JSON call."""
+        data = self.hash.get(b"data", b"")
+        return Call.decode(data)
+
+
+def encode_result(result: Any) -> str:
+    """A result as RQ keeps it, empty for None. Raises TypeError when it is not JSON."""
+    return "" if result is None else base64.b64encode(msgspec.json.encode(result)).decode()
+
+
+def finish(client: redis.Redis, claim: Claim, now: float, encoded_result: str, result_ttl_s: int) -> Written:
+    """Acknowledges success."""
+    return Written(
+        FINISH(
+            client,
+            [
+                keys.job(claim.id),
+                keys.wip(claim.queue),
+                keys.finished(claim.queue),
+                keys.results(claim.id),
+                keys.worker(claim.worker),
+            ],
+            [
+                claim.id,
+                claim.execution,
+                claim.queue,
+                repr(now),
+                result_ttl_s,
+                encoded_result,
+                claim.worker,
+                repr(claim.started_at),
+            ],
+        )
+    )
+
+
+def retry(client: redis.Redis, claim: Claim, failed: Attempt, delay_s: float) -> Written:
+    """Ends the attempt; the next one is due `delay_s` after its end."""
+    now = failed.ended_at
+    history = attempts.append(claim.hash.get(b"attempts", b""), failed)
+    with client.pipeline(transaction=True) as pipeline:
+        add_effects(pipeline, _hooked(claim, "retried", failed), keys.wip(claim.queue), claim.member)
+        RETRY.in_multi(
+            pipeline,
+            [keys.job(claim.id), keys.wip(claim.queue), keys.scheduled(claim.queue), keys.worker(claim.worker)],
+            [claim.id, claim.execution, claim.queue, repr(now), repr(now + delay_s), claim.failures + 1, history],
+        )
+        return Written(pipeline.execute()[-1])
+
+
+def note_retry(client: redis.Redis, claim: Claim, failed: Attempt) -> None:
+    """Records a failed attempt whose retry a stock worker performs itself."""
+    history = attempts.append(claim.hash.get(b"attempts", b""), failed)
+    with client.pipeline(transaction=True) as pipeline:
+        add_effects(pipeline, _hooked(claim, "retried", failed), keys.wip(claim.queue), "")
+        pipeline.hset(keys.job(claim.id), mapping={"failures": claim.failures + 1, "attempts": history})
+        pipeline.hdel(keys.job(claim.id), "crashes")
+        pipeline.execute()
+
+
+def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = True, burned: int = 1) -> Written:
+    """Makes the job a dead letter. `burned` is 0 for a crash, which is no attempt; a stock worker holds no fence."""
+    task_name = claim.hash.get(b"task", b"").decode() or claim.id
+    group = attempts.fingerprint(task_name, failed.error_type, failed.error)
+    history = attempts.append(claim.hash.get(b"attempts", b""), failed)
+    with client.pipeline(transaction=True) as pipeline:
+        effects = _hooked(claim, "died", failed)
+        add_effects(pipeline, effects, keys.wip(claim.queue), claim.member if fenced else "")
+        BURY.in_multi(
+            pipeline,
+            [
+                keys.job(claim.id),
+                keys.wip(claim.queue),
+                keys.failed(claim.queue),
+                keys.results(claim.id),
+                keys.DEAD,
+                keys.worker(claim.worker),
+            ],
+            [
+                claim.id,
+                claim.execution if fenced else "",
+                claim.queue,
+                repr(failed.ended_at),
+                claim.failures + burned,
+                history,
+                failed.traceback or failed.error,
+                attempts.rq_exc_string(failed.traceback or failed.error),
+                group,
+                failed.error_type,
+                failed.error,
+                claim.worker,
+            ],
+        )
+        return Written(pipeline.execute()[-1])
+
+
+def release(client: redis.Redis, claim: Claim, now: float) -> Written:
+    """Hands the job back unfinished; no attempt is burned."""
+    return Written(
+        RELEASE(
+            client,
+            [keys.job(claim.id), keys.wip(claim.queue)],
+            [claim.id, claim.execution, claim.queue, repr(now)],
+        )
+    )
+
+
+def bury_crashed(client: redis.Redis, queue: str, member: str, now: float) -> Written:
+    """Quarantines a job whose workers died under it too often; `member` is its entry in rq:wip."""
+    job_id, _, execution = member.partition(":")
+    found: Mapping[bytes, bytes] = client.hgetall(keys.job(job_id))
+    worker = found.get(b"worker_name", b"").decode()
+    claim = Claim(job_id, execution, queue, worker, found, now)
+    return bury(client, claim, quarantined(claim, now), burned=0)
+
+
+def quarantined(claim: Claim, now: float) -> Attempt:
+    """What a job's history says when its workers died under it too often."""
+    reason = f"its worker died {MAX_CRASHES} times in a row while it ran; no attempt was burned"
+    return Attempt(claim.attempt, now, now, claim.worker, "Quarantined", reason)
+
+
+def task_of(claim: Claim) -> Task:
+    """The task on the allow-list that the job calls. Raises UnknownTask, or ValueError for data that is no call."""
+    return by_path(claim.call().path)
+
+
+def _hooked(claim: Claim, what: str, failed: Attempt) -> list[Effect]:
+    try:
+        task, call = task_of(claim), claim.call()
+    except (UnknownTask, ValueError):
+        return []
+    if task.hooks is None:
+        return []
+    ending = Ending(claim.id, call.args, failed.attempt, failed.worker, failed.error, failed.ended_at)
+    hook = task.hooks.died if what == "died" else task.hooks.retried
+    return hook(ending)
+
+
+def add_effects(pipeline: redis.client.Pipeline, effects: Sequence[Effect], guard: str, member: str) -> None:
+    """Adds a hook's effects to a MULTI, each with its guard: the zset and the member that must still be there."""
+    for effect in effects:
+        effect.script.in_multi(pipeline, [*effect.keys, guard], [*effect.args, member])

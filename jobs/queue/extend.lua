@@ -1,0 +1,14 @@
+-- extend.lua: a worker's heartbeat: renews the leases that are still its own.
+-- KEYS 1 rq:wip:<q>
+-- ARGV 1 lease's new end (s)  2.. members `job id:execution id`
+-- RETURNS the members whose lease was lost
+-- COST O(n log m)
+local lost = {}
+for i = 2, #ARGV do
+  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
+    redis.call('ZADD', KEYS[1], 'XX', ARGV[1], ARGV[i])
+  else
+    lost[#lost + 1] = ARGV[i]
+  end
+end
+return lost

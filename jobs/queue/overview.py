@@ -1,0 +1,162 @@
+"""What operators see of the queue: queues and workers, read in a few round trips."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import msgspec
+import redis
+
+from jobs import keys
+from jobs.queue.script import beside
+
+PURGE = beside(__file__, "purge")
+PURGE_LIMIT = 100_000
+WINDOW_MINUTES = 2
+
+
+class QueueInfo(msgspec.Struct, frozen=True):
+    """One queue. Rates are jobs a second over the last one to two minutes, `oldest_age_s` the age of the oldest ready job."""
+
+    name: str
+    depth: int
+    oldest_age_s: float
+    started: int
+    scheduled: int
+    failed: int
+    paused: bool
+    rate_in: float
+    rate_out: float
+    enqueued: int
+    finished: int
+    retried: int
+    dead: int
+    reclaimed: int
+
+
+class WorkerInfo(msgspec.Struct, frozen=True):
+    """One live worker. Instants are Unix seconds, times seconds."""
+
+    name: str
+    queues: list[str]
+    state: str
+    pid: int | None
+    hostname: str
+    current_job: str | None
+    started_at: float
+    heartbeat_at: float
+    successful: int
+    failed: int
+    working_s: float
+
+
+def queue_names(client: redis.Redis) -> list[str]:
+    """Every queue that was ever pushed to, sorted."""
+    return sorted(key.decode().removeprefix("rq:queue:") for key in client.smembers(keys.QUEUES))
+
+
+def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
+    """All queues, in two round trips."""
+    names = queue_names(client)
+    minute = int(now // 60)
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.llen(keys.queue(name))
+            pipeline.lindex(keys.queue(name), 0)
+            pipeline.zcard(keys.wip(name))
+            pipeline.zcard(keys.scheduled(name))
+            pipeline.zcard(keys.failed(name))
+            pipeline.exists(keys.paused(name))
+            pipeline.hgetall(keys.totals(name))
+            for past in range(WINDOW_MINUTES):
+                pipeline.hmget(keys.stats(name, minute - past), "enqueued", "finished", "dead")
+        answers = pipeline.execute()
+    width = 7 + WINDOW_MINUTES
+    rows = [answers[start : start + width] for start in range(0, len(answers), width)]
+    ages = _ages(client, [row[1] for row in rows], now)
+    span_s = now - (minute - WINDOW_MINUTES + 1) * 60
+    infos = []
+    for name, age_s, row in zip(names, ages, rows, strict=True):
+        depth, _oldest, started, scheduled, failed, paused, totals, *minutes = row
+        counts = {field.decode(): int(value) for field, value in totals.items()}
+        rates = [sum(int(part[index] or 0) for part in minutes) / span_s for index in range(3)]
+        infos.append(
+            QueueInfo(
+                name=name,
+                depth=depth,
+                oldest_age_s=age_s,
+                started=started,
+                scheduled=scheduled,
+                failed=failed,
+                paused=bool(paused),
+                rate_in=round(rates[0], 3),
+                rate_out=round(rates[1] + rates[2], 3),
+                enqueued=counts.get("enqueued", 0),
+                finished=counts.get("finished", 0),
+                retried=counts.get("retried", 0),
+                dead=counts.get("dead", 0),
+                reclaimed=counts.get("reclaimed", 0),
+            )
+        )
+    return infos
+
+
+def _ages(client: redis.Redis, ids: list[bytes | None], now: float) -> list[float]:
+    with client.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hget(keys.job((job_id or b"-").decode()), "enqueued_at")
+        found = [instant(text.decode() if text else None) for text in pipeline.execute()]
+    return [round(max(0.0, now - instant), 3) if instant else 0.0 for instant in found]
+
+
+def instant(text: str | None) -> float:
+    """Unix seconds of an instant in RQ's format; 0 when there is none."""
+    return datetime.fromisoformat(text).timestamp() if text else 0.0
+
+
+def workers(client: redis.Redis) -> list[WorkerInfo]:
+    """All workers whose heartbeat is alive, in two round trips."""
+    registered = sorted(client.smembers(keys.WORKERS))
+    with client.pipeline(transaction=False) as pipeline:
+        for key in registered:
+            pipeline.hgetall(key)
+        hashes = pipeline.execute()
+    found = []
+    for key, fields in zip(registered, hashes, strict=True):
+        text = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+        if not text or "death" in text:
+            continue
+        found.append(
+            WorkerInfo(
+                name=key.decode().removeprefix("rq:worker:"),
+                queues=[name for name in text.get("queues", "").split(",") if name],
+                state=text.get("state", "?"),
+                pid=int(text["pid"]) if text.get("pid", "").isdigit() else None,
+                hostname=text.get("hostname", ""),
+                current_job=text.get("current_job") or None,
+                started_at=instant(text.get("birth")),
+                heartbeat_at=instant(text.get("last_heartbeat")),
+                successful=int(text.get("successful_job_count", 0)),
+                failed=int(text.get("failed_job_count", 0)),
+                working_s=round(float(text.get("total_working_time", 0)), 3),
+            )
+        )
+    return found
+
+
+def pause(client: redis.Redis, name: str) -> None:
+    """Our workers claim nothing from the queue until it is resumed; stock workers do not know of it."""
+    client.set(keys.paused(name), "1")
+
+
+def resume(client: redis.Redis, name: str) -> None:
+    """Ends a pause and wakes the queue's workers."""
+    client.delete(keys.paused(name))
+    client.lpush(keys.bell(name), "1")
+    client.ltrim(keys.bell(name), 0, 7)
+
+
+def purge(client: redis.Redis, name: str) -> tuple[int, int]:
+    """Deletes the ready jobs of a queue; returns (purged, kept). Jobs that belong to an order or a buffer are kept."""
+    purged, kept, _unseen = PURGE(client, [keys.queue(name)], [PURGE_LIMIT])
+    return int(purged), int(kept)

@@ -1,0 +1,68 @@
+"""Periodic jobs: what runs, and at which times. Declared in a table in code, fired by the scheduler.
+
+The times are cron's, reckoned in the job's own time zone: a time that the clocks skip in spring fires at the
+next one that exists, a time that they repeat in autumn fires once.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zoneinfo
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from cronsim import CronSim, CronSimError
+
+from jobs.errors import InvalidField
+from jobs.queue.job import JobSpec
+from jobs.queue.task import Task
+
+NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z][a-z0-9_]*)*")
+"""No part begins with a digit, so `cron-<name>` can never be the id of another job's fire, `cron-<name>-<Unix seconds>`."""
+MAX_NAME = 64
+
+
+@dataclass(frozen=True)
+class Periodic:
+    """One periodic job. Checked when it is declared: raises ValueError that names it."""
+
+    name: str
+    task: Task
+    cron: str
+    timezone: str = "UTC"
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    queue: str | None = None
+
+    def __post_init__(self) -> None:
+        if not NAME.fullmatch(self.name) or len(self.name) > MAX_NAME:
+            raise ValueError(f"periodic job {self.name!r}: lower-case words joined by - are needed, up to {MAX_NAME} characters")
+        try:
+            self.next_fire(0.0)
+            self.definition(0.0)
+        except (CronSimError, StopIteration) as error:
+            reason = str(error) or "never fires"
+            raise ValueError(f"periodic job {self.name!r}: cron {self.cron!r} cannot be used: {reason}") from None
+        except (zoneinfo.ZoneInfoNotFoundError, OSError):
+            raise ValueError(f"periodic job {self.name!r}: {self.timezone!r} is no IANA time zone") from None
+        except InvalidField as error:
+            raise ValueError(f"periodic job {self.name!r}: {error}") from None
+
+    @property
+    def definition_id(self) -> str:
+        """The id of the job hash that stands for all its runs in rq-scheduler's set."""
+        return f"cron-{self.name}"
+
+    def next_fire(self, after: float) -> float:
+        """The first fire time later than `after`, both Unix seconds."""
+        zone = UTC if self.timezone == "UTC" else zoneinfo.ZoneInfo(self.timezone)
+        times = CronSim(self.cron, datetime.fromtimestamp(math.floor(after), zone))
+        # Within the hour that autumn repeats, cronsim may answer with the time of the first pass, which is over.
+        return next(fire_at for fire_at in (moment.timestamp() for moment in times) if fire_at > after)
+
+    def definition(self, now: float) -> JobSpec:
+        """The job that every run is a copy of."""
+        return self.task.spec(*self.args, job_id=self.definition_id, now=now, queue=self.queue, **self.kwargs)

@@ -1,0 +1,33 @@
+--! include push.lua
+-- reclaim.lua: takes back jobs whose lease ran out: their worker died or stood still.
+-- Each goes to the front of its queue with one crash more, which is no attempt. One that has crashed too often stays
+-- where it is and is returned, so that it is buried together with the state it belongs to.
+-- KEYS 1 rq:wip:<q>
+-- ARGV 1 queue  2 now (s)  3 how many at most  4 crashes in a row that are too many
+-- RETURNS [reclaimed job ids, members to bury, number of ghosts removed]
+-- COST O(n log m); LPOS over the queue only for a stock worker's job that never started
+local queue, now, limit, max_crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+local reclaimed, poison, ghosts = {}, {}, 0
+for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit)) do
+  local id = string.match(member, '^([^:]+)') or member
+  local job_key = 'rq:job:' .. id
+  local status = redis.call('HGET', job_key, 'status')
+  local waits = status == 'queued' and redis.call('LPOS', 'rq:queue:' .. queue, id)
+  if (status == 'started' or status == 'queued') and not waits then
+    local crashes = tonumber(redis.call('HGET', job_key, 'crashes') or 0) + 1
+    if crashes >= max_crashes then
+      poison[#poison + 1] = member
+    else
+      redis.call('ZREM', KEYS[1], member)
+      redis.call('LREM', 'rq:queue:' .. queue .. ':intermediate', 1, id)
+      redis.call('HSET', job_key, 'crashes', crashes)
+      push(id, queue, now, true)
+      count(queue, 'reclaimed', now, 1)
+      reclaimed[#reclaimed + 1] = id
+    end
+  else
+    redis.call('ZREM', KEYS[1], member)
+    ghosts = ghosts + 1
+  end
+end
+return {reclaimed, poison, ghosts}

@@ -1,0 +1,61 @@
+"""Small real tasks for whoever tries the queue by hand; on the allow-list only when TURNSTILE_SAMPLES=1."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+
+from jobs import connections, keys
+from jobs.queue.backoff import Backoff
+from jobs.queue.task import running_job, task
+
+FAIL_FAST = Backoff(max_attempts=10, base_s=0.1, cap_s=1.0)
+CRASH_TTL_S = 3_600
+
+
+class Planned(Exception):
+    """Raised by `fail_times` as often as it was asked to."""
+
+
+@task(name="samples.print_sentence")
+def print_sentence(text: str, times: int = 5) -> int:
+    """Prints the text, a line each time; returns how often."""
+    for _ in range(times):
+        sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+    return times
+
+
+@task(name="samples.add")
+def add(x: float, y: float) -> float:
+    """The sum."""
+    return x + y
+
+
+@task(name="samples.sleep")
+def sleep(seconds: float) -> float:
+    """Sleeps; returns how long it was asked to."""
+    time.sleep(seconds)
+    return seconds
+
+
+@task(name="samples.fail_times", retry=FAIL_FAST)
+def fail_times(n: int, key: str) -> int:
+    """Fails in its first n attempts, then returns the attempt's number."""
+    attempt = running_job().attempt
+    if attempt <= n:
+        raise Planned(f"{key}: attempt {attempt} of {n} that fail")
+    return attempt
+
+
+@task(name="samples.crash")
+def crash(key: str) -> int:
+    """Kills its own process once per key, then returns how often it was started."""
+    client = connections.process_client()
+    starts = client.incr(keys.SAMPLE_CRASH_PREFIX + key)
+    client.expire(keys.SAMPLE_CRASH_PREFIX + key, CRASH_TTL_S)
+    if starts == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return int(starts)

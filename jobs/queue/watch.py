@@ -1,0 +1,120 @@
+"""A worker's watch: a thread that keeps the lease of the running job and knows its deadlines.
+
+The job's own code runs on the main thread and can neither stop the heartbeat nor miss its time limit: past it the
+watch sends the main thread a signal, whose handler raises inside the job.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from jobs.errors import DrainTimeout, JobInterrupted, JobStopped, TimeLimitExceeded
+from jobs.queue.ending import Claim
+
+WAKE = signal.SIGUSR1
+"""The signal that carries an interruption to the main thread."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    claim: Claim
+    deadline: float
+    limit_s: float
+
+
+class Watch:
+    """Ticks every `interval_s` and at deadlines. `beat(claim or None)` is called on its thread and may fail freely."""
+
+    def __init__(self, beat: Callable[[Claim | None], None], interval_s: float) -> None:
+        self._beat = beat
+        self._interval_s = interval_s
+        self._changed = threading.Condition()
+        self._watched: _Watched | None = None
+        self._pending: JobInterrupted | None = None
+        self._drain_deadline: float | None = None
+        self._ended = False
+        self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
+        self._main = threading.main_thread()
+
+    def start(self) -> None:
+        """Starts the thread; called on the main thread, whose jobs it watches."""
+        signal.signal(WAKE, self._deliver)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread; the last heartbeat has then been sent."""
+        with self._changed:
+            self._ended = True
+            self._changed.notify()
+        self._thread.join(timeout=self._interval_s + 1)
+
+    def begin(self, claim: Claim, limit_s: float) -> None:
+        """A job starts on the main thread: from now on it may be interrupted."""
+        with self._changed:
+            self._watched = _Watched(claim, time.monotonic() + limit_s, limit_s)
+            self._changed.notify()
+
+    def end(self) -> None:
+        """The job's code has returned: what comes too late is dropped. The lease is kept until `begin` or `idle`."""
+        with self._changed:
+            self._pending = None
+            if self._watched is not None:
+                self._watched.deadline = float("inf")
+
+    def idle(self) -> None:
+        """The job has been acknowledged: there is no lease to keep."""
+        with self._changed:
+            self._watched = None
+
+    def drain(self, within_s: float) -> None:
+        """The worker stops: a job that still runs after `within_s` is interrupted and handed back."""
+        self._drain_deadline = time.monotonic() + within_s
+        # No notify: this is called by signal handlers, which must not wait for a lock. The next tick sees it.
+
+    def interrupt(self, reason: JobInterrupted) -> None:
+        """Raises `reason` inside the running job, if one runs; called on any thread but the main one."""
+        with self._changed:
+            if self._watched is None or self._watched.deadline == float("inf"):
+                return
+            self._pending = reason
+        signal.pthread_kill(self._main.ident or 0, WAKE)
+
+    def stop_job(self) -> None:
+        """An operator stops the running job."""
+        self.interrupt(JobStopped())
+
+    def _deliver(self, _signal: int, _frame: object) -> None:
+        reason, self._pending = self._pending, None
+        if reason is not None:
+            raise reason
+
+    def _run(self) -> None:
+        next_beat = 0.0
+        while True:
+            with self._changed:
+                if self._ended:
+                    return
+                self._changed.wait(max(0.0, min(next_beat, self._next_deadline()) - time.monotonic()))
+                watched = self._watched
+            now = time.monotonic()
+            if now >= next_beat:
+                next_beat = now + self._interval_s
+                self._beat(watched.claim if watched else None)
+            if watched is not None and watched.deadline != float("inf"):
+                self._enforce(watched, now)
+
+    def _next_deadline(self) -> float:
+        if self._watched is None:
+            return float("inf")
+        return self._watched.deadline
+
+    def _enforce(self, watched: _Watched, now: float) -> None:
+        if now >= watched.deadline:
+            self.interrupt(TimeLimitExceeded(watched.limit_s))
+            watched.deadline = now + self._interval_s
+        elif self._drain_deadline is not None and now >= self._drain_deadline:
+            self.interrupt(DrainTimeout())

@@ -1,0 +1,290 @@
+"""The worker that the stock `rq worker` command loads: claims by Lua, leases with fences, never exits because of Redis.
+
+One job at a time, on the main thread. A heartbeat thread (watch.py) keeps the lease; every write that ends a job
+(ending.py) carries the fence. `rq info`, rq-dashboard, `rq suspend` and RQ's worker commands see an ordinary worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import os
+import random
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import redis
+import structlog
+from rq.serializers import JSONSerializer
+from rq.utils import now as rq_now
+from rq.worker import BaseWorker, WorkerStatus
+
+from jobs import connections, keys, log
+from jobs.errors import DrainTimeout, Permanent, UnknownTask
+from jobs.queue import ending
+from jobs.queue.attempts import failed_attempt
+from jobs.queue.backoff import Dead, Retry, decide
+from jobs.queue.ending import Claim, Written
+from jobs.queue.job import JsonJob
+from jobs.queue.script import beside
+from jobs.queue.task import RunningJob, Task, set_running_job
+from jobs.queue.watch import Watch
+from jobs.settings import current
+
+CLAIM = beside(__file__, "claim")
+EXTEND = beside(__file__, "extend")
+HEARTBEAT_S = 1.0
+LOOK_S = 0.2
+"""How long an idle worker blocks on the bells; also how late it sees a job that a stock client pushed."""
+SIGNALS_TO_FORCE = 3
+GIVE_UP_S = 5.0
+"""How long past its drain a worker goes on trying to acknowledge while Redis is away."""
+logger = log.get("worker")
+
+
+class Worker(BaseWorker):
+    """One process, one job at a time, nothing lost."""
+
+    job_class = JsonJob
+
+    def __init__(self, queues: Any, name: str | None = None, **options: Any) -> None:
+        names = [queue if isinstance(queue, str) else queue.name for queue in ([queues] if isinstance(queues, str) else queues)]
+        options.update(serializer=JSONSerializer, job_class=JsonJob)
+        super().__init__(names, name or f"{'-'.join(names)}-{os.getpid()}-{uuid.uuid4().hex[:6]}", **options)
+        self._settings = current()
+        self._stopping = False
+        self._signals = 0
+        self._stop_at = float("inf")
+        self._watch = Watch(self._beat, HEARTBEAT_S)
+        self._claim: Claim | None = None
+
+    # --- RQ's hooks -----------------------------------------------------------------------
+
+    def _set_connection(self, connection: redis.Redis) -> redis.Redis:
+        return connections.tuned(connection)
+
+    def _set_ip_address(self, connection: redis.Redis) -> None:
+        self.ip_address = "unknown"  # RQ asks CLIENT LIST at every start; nobody reads the answer
+
+    def _install_signal_handlers(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_stop_signal)
+        signal.signal(signal.SIGQUIT, self._on_quit_signal)
+
+    def _pubsub_exception_handler(self, exc: Exception, pubsub: Any, pubsub_thread: Any) -> None:
+        logger.warning("commands cannot be received, trying again", error=str(exc))
+        time.sleep(HEARTBEAT_S)  # on RQ's pubsub thread, which must outlive Redis' absence
+
+    def get_current_job_id(self, pipeline: Any = None) -> str | None:
+        """The running job, from memory in this worker, from its hash in another's view of it."""
+        if self._claim is not None:
+            return self._claim.id
+        found: str | None = super().get_current_job_id(pipeline)
+        return found
+
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """RQ's `stop-job` and `kill-horse` commands: the running job is stopped."""
+        self._watch.stop_job()
+
+    def work(self, burst: bool = False, max_jobs: int | None = None, max_idle_time: int | None = None, **_options: Any) -> bool:
+        """Claims and runs jobs until a signal comes, or until the queues are empty in burst mode."""
+        self._install_signal_handlers()
+        self.birth_date = self.last_heartbeat = rq_now()
+        self._watch.start()
+        self._persist(self._enrol, "enrol")
+        self._start_commands()
+        logger.info("worker started", worker=self.name, queues=self.queue_names(), pid=os.getpid())
+        try:
+            return self._loop(burst, max_jobs, max_idle_time) > 0
+        finally:
+            self._watch.stop()
+            self._leave()
+            logger.info("worker stopped", worker=self.name)
+
+    # --- the loop ---------------------------------------------------------------------------
+
+    def _loop(self, burst: bool, max_jobs: int | None, max_idle_s: int | None) -> int:
+        done, idle_since = 0, time.monotonic()
+        while not self._stopping and (max_jobs is None or done < max_jobs):
+            try:
+                claim = self._next()
+                if claim is None:
+                    if burst or (max_idle_s is not None and time.monotonic() - idle_since > max_idle_s):
+                        break
+                    self.connection.blpop([keys.bell(name) for name in self.queue_names()], timeout=LOOK_S)
+                    continue
+            except redis.exceptions.RedisError as error:
+                self._wait_for_redis(error)
+                continue
+            self._run(claim)
+            done, idle_since = done + 1, time.monotonic()
+        return done
+
+    def _next(self) -> Claim | None:
+        for name in self.queue_names():
+            now = time.time()
+            found = CLAIM(
+                self.connection,
+                [keys.queue(name), keys.wip(name), keys.paused(name), keys.SUSPENDED],
+                [name, repr(now), self._settings.lease_s, self.name, uuid.uuid4().hex],
+            )
+            for job_id, execution, flat in found:
+                fields = dict(zip(flat[::2], flat[1::2], strict=True))
+                return Claim(job_id.decode(), execution.decode(), name, self.name, fields, now)
+        return None
+
+    def _run(self, claim: Claim) -> None:
+        self._claim = claim
+        structlog.contextvars.bind_contextvars(job_id=claim.id, queue=claim.queue, attempt=claim.attempt)
+        try:
+            try:
+                task, result = self._execute(claim)
+            except DrainTimeout:
+                self._end(claim, lambda: ending.release(self.connection, claim, time.time()), "handed back")
+            except BaseException as error:  # noqa: BLE001  whatever a job raises, its worker survives and the attempt is recorded
+                self._fail(claim, error)
+            else:
+                self._finish(claim, task, result)
+        finally:
+            self._watch.idle()
+            self._claim = None
+            structlog.contextvars.clear_contextvars()
+
+    def _execute(self, claim: Claim) -> tuple[Task, Any]:
+        call = _readable_call(claim)
+        task = ending.task_of(claim)
+        limit_s = float(claim.hash.get(b"time_limit_s", b"") or task.time_limit_s)
+        set_running_job(RunningJob(claim.id, claim.queue, claim.attempt, self.name))
+        try:
+            self._watch.begin(claim, limit_s)
+            result = task.function(*call.args, **call.kwargs)
+            if inspect.isawaitable(result):
+                result = asyncio.run(_await(result))
+            self._watch.end()
+        finally:
+            self._watch.end()
+            set_running_job(None)
+        return task, result
+
+    # --- endings ----------------------------------------------------------------------------
+
+    def _finish(self, claim: Claim, task: Task, result: Any) -> None:
+        try:
+            encoded = ending.encode_result(result)
+        except TypeError as error:
+            self._fail(claim, Permanent(f"the result is not JSON: {error}"))
+            return
+        ttl_s = int(claim.hash.get(b"result_ttl", b"") or task.result_ttl_s)
+        self._end(claim, lambda: ending.finish(self.connection, claim, time.time(), encoded, ttl_s), "finished", task=task.name)
+
+    def _fail(self, claim: Claim, error: BaseException) -> None:
+        now = time.time()
+        failed = failed_attempt(claim.attempt, claim.started_at, now, self.name, error)
+        try:
+            outcome = decide(ending.task_of(claim).retry, claim.attempt, error, random.random())
+        except (UnknownTask, ValueError):
+            outcome = Dead("permanent")
+        note = {"error_type": failed.error_type, "error": failed.error}
+        if isinstance(outcome, Retry):
+            delay_s = outcome.delay_s
+            self._end(
+                claim, lambda: ending.retry(self.connection, claim, failed, delay_s), "retry", delay_s=round(delay_s, 3), **note
+            )
+        else:
+            self._end(claim, lambda: ending.bury(self.connection, claim, failed), "dead", reason=outcome.reason, **note)
+
+    def _end(self, claim: Claim, write: Callable[[], Written], what: str, **note: Any) -> None:
+        written = self._persist(write, what)
+        if written is Written.LEASE_LOST:
+            logger.warning("lease lost, nothing written", ending=what, **note)
+        elif written is not None:
+            level = logger.info if what == "finished" else logger.warning
+            level(what, duration_s=round(time.time() - claim.started_at, 3), **note)
+
+    def _persist(self, write: Callable[[], Any], what: str) -> Any:
+        """Writes until Redis has it. None when the worker must go before Redis is back: the lease then runs out."""
+        while True:
+            try:
+                return write()
+            except redis.exceptions.RedisError as error:
+                if not connections.is_away(error):
+                    logger.exception("Redis refused a write", ending=what)
+                    return None
+                if time.monotonic() > self._stop_at:
+                    logger.warning("Redis is away, leaving the job to be reclaimed", ending=what)
+                    return None
+                self._wait_for_redis(error)
+
+    def _wait_for_redis(self, error: redis.exceptions.RedisError) -> None:
+        logger.warning("waiting for Redis", error=str(error))
+        time.sleep(HEARTBEAT_S * (0.5 + random.random() / 2))
+
+    # --- registration and heartbeat, so that RQ's tools see the worker ----------------------
+
+    def _enrol(self, claim: Claim | None = None) -> None:
+        self.last_heartbeat = rq_now()
+        state = WorkerStatus.BUSY if claim else WorkerStatus.IDLE
+        fields = {**self.serialize(), "state": state.value, "current_job": claim.id if claim else ""}
+        with self.connection.pipeline(transaction=False) as pipeline:
+            pipeline.hset(keys.worker(self.name), mapping={key: value for key, value in fields.items() if value is not None})
+            pipeline.expire(keys.worker(self.name), int(self._settings.lease_s * 3) + 1)
+            pipeline.sadd(keys.WORKERS, keys.worker(self.name))
+            for name in self.queue_names():
+                pipeline.sadd(f"{keys.WORKERS}:{name}", keys.worker(self.name))
+            if claim is None:
+                pipeline.hdel(keys.worker(self.name), "current_job")
+            pipeline.execute()
+
+    def _beat(self, claim: Claim | None) -> None:
+        try:
+            if claim is not None:
+                lost = EXTEND(self.connection, [keys.wip(claim.queue)], [time.time() + self._settings.lease_s, claim.member])
+                if lost and self._claim is claim:
+                    logger.warning("lease lost while the job runs", job_id=claim.id)
+            self._enrol(claim)
+        except redis.exceptions.RedisError as error:
+            logger.warning("heartbeat not sent", error=str(error))
+
+    def _start_commands(self) -> None:
+        self.pubsub = self.connection.pubsub()
+        self.pubsub.subscribe(**{self.pubsub_channel_name: self.handle_payload})
+        self.pubsub_thread = self.pubsub.run_in_thread(
+            sleep_time=HEARTBEAT_S, daemon=True, exception_handler=self._pubsub_exception_handler
+        )
+
+    def _leave(self) -> None:
+        try:
+            self.register_death()
+        except redis.exceptions.RedisError as error:
+            logger.warning("not signed off, the entry will expire", error=str(error))
+
+    # --- signals ------------------------------------------------------------------------------
+
+    def _on_stop_signal(self, _number: int, _frame: Any) -> None:
+        self._signals += 1
+        if self._signals >= SIGNALS_TO_FORCE:
+            self._drain(0.0)
+        elif self._signals == 1:
+            self._drain(self._settings.drain_s)
+
+    def _on_quit_signal(self, _number: int, _frame: Any) -> None:
+        self._drain(0.0)
+
+    def _drain(self, within_s: float) -> None:
+        self._stopping = True
+        self._stop_at = time.monotonic() + within_s + GIVE_UP_S
+        self._watch.drain(within_s)
+
+
+def _readable_call(claim: Claim) -> Any:
+    try:
+        return claim.call()
+    except ValueError as error:
+        raise Permanent(str(error)) from None
+
+
+async def _await(awaitable: Any) -> Any:
+    return await awaitable
