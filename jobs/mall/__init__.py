@@ -1,0 +1,1 @@
+"""The business: entries, orders, stock, the steps pick, pack, deliver, the carrier."""

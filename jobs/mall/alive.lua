@@ -1,0 +1,28 @@
+-- alive.lua: library: does a job exist in a list that leads to its being run?
+
+local function leased(queue, id)
+  for _, member in ipairs(redis.call('ZRANGE', 'rq:wip:' .. queue, 0, -1)) do
+    if string.sub(member, 1, #id + 1) == id .. ':' then
+      return true
+    end
+  end
+  return false
+end
+
+-- 'live', 'failed' (a dead letter), 'lost' (it has a hash, but nothing leads to it) or 'missing' (no hash).
+local function condition(id, queue)
+  local key = 'rq:job:' .. id
+  local status = redis.call('HGET', key, 'status')
+  if not status then
+    return 'missing'
+  end
+  if status == 'failed' and redis.call('ZSCORE', 'rq:failed:' .. queue, id) then
+    return 'failed'
+  end
+  if redis.call('LPOS', 'rq:queue:' .. queue, id) or redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id)
+      or redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) or redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', id)
+      or leased(queue, id) then
+    return 'live'
+  end
+  return 'lost'
+end

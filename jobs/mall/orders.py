@@ -1,0 +1,205 @@
+"""Orders: what a client may send, what it gets back, and which way an order may go.
+
+Pure: no Redis, no clock. Amounts are decimals, never floats.
+"""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+from enum import StrEnum
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+MAX_LINES = 1_000
+MAX_QUANTITY = 100_000
+MAX_TEXT = 500
+MAX_NAME = 128
+MAX_ORDER_ID = 64
+PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*")
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+
+
+class Status(StrEnum):
+    """Where an order stands."""
+
+    SCHEDULED = "scheduled"
+    ACCEPTED = "accepted"
+    PICKING = "picking"
+    PACKING = "packing"
+    DELIVERING = "delivering"
+    DELIVERED = "delivered"
+    REJECTED = "rejected"
+    CANCELLED = "cancelled"
+    DEAD = "dead"
+
+
+class Step(StrEnum):
+    """What is done to an order, in this order."""
+
+    PICK = "pick"
+    PACK = "pack"
+    DELIVER = "deliver"
+
+
+S = Status
+TRANSITIONS: dict[Status, frozenset[Status]] = {
+    S.SCHEDULED: frozenset({S.ACCEPTED, S.CANCELLED, S.DEAD}),
+    S.ACCEPTED: frozenset({S.PICKING, S.CANCELLED, S.DEAD}),
+    S.PICKING: frozenset({S.PACKING, S.REJECTED, S.CANCELLED, S.DEAD}),
+    S.PACKING: frozenset({S.DELIVERING, S.CANCELLED, S.DEAD}),
+    S.DELIVERING: frozenset({S.DELIVERED, S.DEAD}),
+    S.DEAD: frozenset({S.PICKING, S.PACKING, S.DELIVERING}),
+    S.DELIVERED: frozenset(),
+    S.REJECTED: frozenset(),
+    S.CANCELLED: frozenset(),
+}
+"""The legal paths; an order leaves `dead` only by a redrive. The scripts keep to them, the tests hold the events against them."""
+ENDED = frozenset({S.DELIVERED, S.REJECTED, S.CANCELLED, S.DEAD})
+
+
+class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """One line of an order."""
+
+    sku: str
+    quantity: int
+    description: str | None = None
+    unit_price: Decimal | None = None
+
+
+class OrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """The body of POST /v1/orders. `countdown_s` delays the start."""
+
+    lines: Annotated[list[Line], msgspec.Meta(min_length=1, max_length=MAX_LINES)]
+    reference: str | None = None
+    customer: str | None = None
+    country: str | None = None
+    email: str | None = None
+    countdown_s: float | None = None
+    notify_url: str | None = None
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """One refused field."""
+
+    field: str
+    reason: str
+
+
+class OrderAttempt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One attempt at a step. Instants are Unix seconds; `ended_at` is missing while it runs, `error` when it went well."""
+
+    step: str
+    attempt: int
+    started_at: float
+    ended_at: float | None = None
+    worker: str = ""
+    error: str | None = None
+
+
+class OrderView(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An order as the API shows it. Instants are Unix seconds."""
+
+    id: str
+    reference: str
+    status: str
+    step: str
+    created_at: float
+    updated_at: float
+    attempts: list[OrderAttempt]
+    tracking_number: str | None = None
+    reason: str | None = None
+    due_at: float | None = None
+
+
+def problems(order: OrderRequest, *, max_countdown_s: float) -> list[FieldError]:
+    """Every field of the order that cannot be accepted, with the reason; empty for a good order."""
+    found = [
+        *_text("reference", order.reference, MAX_NAME),
+        *_text("customer", order.customer, MAX_NAME),
+        *_text("country", order.country, MAX_NAME),
+    ]
+    if order.email is not None and not EMAIL.fullmatch(order.email):
+        found.append(FieldError("email", "not an e-mail address"))
+    if order.notify_url is not None and not _is_http_url(order.notify_url):
+        found.append(FieldError("notify_url", "must be an http:// or https:// URL with a host"))
+    if order.countdown_s is not None and not 0 <= order.countdown_s <= max_countdown_s:
+        found.append(FieldError("countdown_s", f"must lie between 0 and {max_countdown_s:g}"))
+    for number, line in enumerate(order.lines):
+        found += _line(f"lines[{number}]", line)
+    return found
+
+
+def quantities(lines: list[Line]) -> dict[str, int]:
+    """How many of each SKU the lines need in all."""
+    needed: dict[str, int] = {}
+    for line in lines:
+        needed[line.sku] = needed.get(line.sku, 0) + line.quantity
+    return needed
+
+
+def field_of(error: msgspec.ValidationError) -> FieldError:
+    """Names the field in msgspec's message: "Expected `int`, got `str` - at `$.lines[0].quantity`"."""
+    reason, _, path = str(error).partition(" - at `")
+    field = path.rstrip("`").removeprefix("$").removeprefix(".")
+    named = re.search(r"field `([^`]+)`", reason)
+    if named is not None:
+        field = f"{field}.{named.group(1)}" if field else named.group(1)
+    return FieldError(field or "body", reason)
+
+
+def _line(where: str, line: Line) -> list[FieldError]:
+    found = [*_text(f"{where}.sku", line.sku, MAX_NAME), *_text(f"{where}.description", line.description, MAX_TEXT)]
+    if not line.sku.strip():
+        found.append(FieldError(f"{where}.sku", "must not be empty"))
+    if not 1 <= line.quantity <= MAX_QUANTITY:
+        found.append(FieldError(f"{where}.quantity", f"must lie between 1 and {MAX_QUANTITY}, got {line.quantity}"))
+    if line.unit_price is not None and not (line.unit_price.is_finite() and line.unit_price >= 0):
+        found.append(FieldError(f"{where}.unit_price", f"must be zero or more, got {line.unit_price}"))
+    return found
+
+
+def _text(field: str, value: str | None, limit: int) -> list[FieldError]:
+    if value is None:
+        return []
+    if len(value) > limit:
+        return [FieldError(field, f"at most {limit} characters, got {len(value)}")]
+    if not PRINTABLE.fullmatch(value):
+        return [FieldError(field, "must not hold control characters")]
+    return []
+
+
+def _is_http_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return len(text) <= MAX_TEXT * 4 and parts.scheme in ("http", "https") and bool(parts.hostname)
+
+
+def encode_lines(lines: list[Line]) -> str:
+    """Lines as an order's hash keeps them."""
+    return msgspec.json.encode(lines).decode()
+
+
+def decode_lines(text: str | bytes) -> list[Line]:
+    """Lines from an order's hash. Raises msgspec.MsgspecError when they are damaged."""
+    return msgspec.json.decode(text, type=list[Line])
+
+
+def view(order_id: str, fields: dict[str, str], attempts: list[Any]) -> OrderView:
+    """An order from its hash and its list of attempts."""
+    return OrderView(
+        id=order_id,
+        reference=fields["reference"],
+        status=fields["status"],
+        step=fields["step"],
+        created_at=float(fields["created_at"]),
+        updated_at=float(fields["updated_at"]),
+        attempts=[msgspec.json.decode(entry, type=OrderAttempt) for entry in attempts],
+        tracking_number=fields.get("tracking_number"),
+        reason=fields.get("reason"),
+        due_at=float(fields["due_at"]) if fields["status"] == Status.SCHEDULED and "due_at" in fields else None,
+    )

@@ -1,0 +1,78 @@
+"""Reconciliation: everything accepted has something that leads on, or gets it.
+
+Our own workers and scripts leave no gap; this covers what stock workers, RQ's own tools, a purge by hand or
+a Redis that lost its last writes leave behind.
+"""
+
+from __future__ import annotations
+
+import redis
+
+from jobs import keys
+from jobs.mall import counting, steps
+from jobs.mall.orders import Status, Step
+from jobs.queue.job import JobSpec
+from jobs.queue.script import beside, load
+
+HEAL_BUFFER = beside(__file__, "heal_buffer")
+HEAL_ORDER = beside(__file__, "heal_order")
+PAGE = 200
+STEP_OF = {
+    Status.ACCEPTED: Step.PICK,
+    Status.PICKING: Step.PICK,
+    Status.PACKING: Step.PACK,
+    Status.DELIVERING: Step.DELIVER,
+}
+
+
+def reconcile(client: redis.Redis, *, now: float, after_s: float) -> list[str]:
+    """One pass over the buffers and the open orders unchanged for `after_s`; returns what it did, a line each."""
+    return [*_heal_buffers(client, now), *_heal_orders(client, now, after_s)]
+
+
+def _heal_buffers(client: redis.Redis, now: float) -> list[str]:
+    done = []
+    for buffer, due, job in (
+        (keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, counting.count_spec(now)),
+        (keys.PICK_BUFFER, keys.PICK_JOB, steps.pick_batch_spec(now)),
+    ):
+        lost = HEAL_BUFFER(client, [buffer, due], [job.id, job.queue, job.fields, repr(now)])
+        if lost is not None:
+            done.append(f"{buffer}: job {lost.decode()} was lost, {job.id} takes its place")
+    return done
+
+
+def _heal_orders(client: redis.Redis, now: float, after_s: float) -> list[str]:
+    done: list[str] = []
+    offset = 0
+    while ids := client.zrange(keys.ORDERS_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=PAGE):
+        healed = _heal_page(client, [order_id.decode() for order_id in ids], now)
+        done += healed
+        offset += len(ids)
+    return done
+
+
+def _heal_page(client: redis.Redis, ids: list[str], now: float) -> list[str]:
+    with client.pipeline(transaction=False) as pipeline:
+        for order_id in ids:
+            pipeline.hget(keys.order(order_id), "status")
+        statuses = [(text or b"").decode() for text in pipeline.execute()]
+    load(client, HEAL_ORDER)
+    with client.pipeline(transaction=False) as pipeline:
+        for order_id, status in zip(ids, statuses, strict=True):
+            job = _leading_on(order_id, status, now)
+            HEAL_ORDER.in_pipeline(pipeline, [keys.order(order_id)], [order_id, repr(now), status, job.id, job.queue, job.fields])
+        answers = pipeline.execute()
+    return [
+        f"order {order_id} ({status}): {what.decode()}"
+        for order_id, status, what in zip(ids, statuses, answers, strict=True)
+        if what
+    ]
+
+
+def _leading_on(order_id: str, status: str, now: float) -> JobSpec:
+    """The job that an order in this status waits for; for one that is picked in a batch, the job that would pick it alone."""
+    if status == Status.SCHEDULED:
+        return steps.start_spec(order_id, now)
+    step = STEP_OF[Status(status)] if status in set(STEP_OF) else Step.PICK
+    return steps.step_spec(order_id, step, now)
