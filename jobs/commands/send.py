@@ -1,0 +1,51 @@
+"""`python -m jobs send NAME ARGS...`: enqueues a job by its task's name."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import Any
+
+import msgspec
+
+from jobs import connections
+from jobs.errors import TurnstileError
+from jobs.mall import tasks
+from jobs.queue import job_store
+from jobs.settings import current
+
+
+def main(argv: list[str]) -> int:
+    """Sends one job and prints its id; 2 when the name, the arguments or Redis will not do."""
+    parser = argparse.ArgumentParser(prog="python -m jobs send", description="Enqueue a job by its task's name.")
+    parser.add_argument("task", help="name on the allow-list, e.g. samples.print_sentence with TURNSTILE_SAMPLES=1")
+    parser.add_argument("args", nargs="*", help="JSON values, or key=JSON; what is no JSON is taken as text")
+    parser.add_argument("--queue", help="another queue than the task's own")
+    parser.add_argument("--in", dest="countdown_s", type=float, default=0.0, metavar="SECONDS", help="start later")
+    options = parser.parse_args(argv)
+    args = [_value(text) for text in options.args if not _is_keyword(text)]
+    kwargs = {text.partition("=")[0]: _value(text.partition("=")[2]) for text in options.args if _is_keyword(text)}
+    now = time.time()
+    try:
+        settings = current()
+        tasks.register(settings)
+        client = connections.connect(connections.redis_url(settings))
+        due_at = now + options.countdown_s if options.countdown_s > 0 else None
+        job_id, _created = job_store.send(client, options.task, args, kwargs, now=now, queue=options.queue, due_at=due_at)
+    except (TurnstileError, *connections.AWAY) as error:
+        sys.stderr.write(f"{error}\n")
+        return 2
+    sys.stdout.write(f"{job_id}\n")
+    return 0
+
+
+def _is_keyword(text: str) -> bool:
+    return text.partition("=")[0].isidentifier() and "=" in text
+
+
+def _value(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text

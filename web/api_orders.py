@@ -1,0 +1,200 @@
+"""/v1/orders and /v1/stock: accept, look at, follow and cancel orders."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.errors import InvalidField, Malformed
+from jobs.mall import accepting, order_store, stock
+from jobs.mall.accepting import MAX_KEY
+from jobs.mall.order_store import OrderPage
+from jobs.mall.orders import ENDED, MAX_NAME, PRINTABLE, OrderRequest, OrderView, Status, problems
+from jobs.mall.packing import Slip
+from jobs.mall.stock import MAX_ON_HAND, Stock
+from web import slip_page
+from web.admission import Kind
+from web.http import DEFAULT_PAGE, MAX_PAGE, answer, known_query, page_limit, read_json
+from web.operation import Operation, Parameter
+from web.problems import InvalidFields
+from web.state import State, state
+
+KEY = re.compile(r'"(?P<quoted>[^"\\]+)"|(?P<bare>[^"\s]+)')
+PING_S = 15
+
+
+class StockRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The body of PUT /v1/stock/{sku}."""
+
+    on_hand: Annotated[int, msgspec.Meta(ge=0, le=MAX_ON_HAND)]
+
+
+async def post_order(request: Request) -> Response:
+    """Accepts an order once per Idempotency-Key; answers once Redis has it."""
+    here = state(request)
+    key = _idempotency_key(request)
+    order = await read_json(request, OrderRequest)
+    refused = problems(order, max_countdown_s=here.settings.max_countdown_s)
+    if refused:
+        raise InvalidFields(refused)
+    here.admission.check(Kind.ORDERS)
+    accepted = await accepting.accept(
+        here.redis,
+        order,
+        client_name=request.scope.get("client_name", ""),
+        key=key,
+        settings=here.settings,
+        now=time.time(),
+        trace=request.scope.get("traceparent", ""),
+    )
+    headers = {"Location": f"/v1/orders/{accepted.order_id}"}
+    if accepted.replayed:
+        headers["Idempotency-Replayed"] = "true"
+    return Response(accepted.answer, 202, media_type="application/json", headers=headers)
+
+
+def _idempotency_key(request: Request) -> str:
+    header = request.headers.get("idempotency-key", "").strip()
+    if not header:
+        raise Malformed("the Idempotency-Key header is missing: send one unique to this order, and the same again on a retry")
+    found = KEY.fullmatch(header)
+    if found is None or len(header) > MAX_KEY:
+        raise Malformed(f"Idempotency-Key: a token or a quoted string of at most {MAX_KEY} characters is needed")
+    return found["quoted"] or found["bare"]
+
+
+async def get_order(request: Request) -> Response:
+    """One order, with its attempts."""
+    order, version = await order_store.get(state(request).redis, request.path_params["id"])
+    etag = f'"{version}"'
+    if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
+        return Response(status_code=304, headers={"ETag": etag})
+    return answer(order, headers={"ETag": etag})
+
+
+async def list_orders(request: Request) -> Response:
+    """Orders, the newest first."""
+    known_query(request, "status", "cursor", "limit")
+    text = request.query_params.get("status")
+    if text is not None and text not in set(Status):
+        raise InvalidField("status", f"must be one of {', '.join(Status)}")
+    page = await order_store.page(
+        state(request).redis,
+        status=Status(text) if text else None,
+        cursor=request.query_params.get("cursor"),
+        limit=page_limit(request),
+    )
+    return answer(page)
+
+
+async def cancel_order(request: Request) -> Response:
+    """Cancels an order before its delivery has begun."""
+    return answer(await order_store.cancel(state(request).redis, request.path_params["id"], time.time()))
+
+
+async def order_events(request: Request) -> Response:
+    """The order at every change, as server-sent events, until it has ended."""
+    here, order_id = state(request), request.path_params["id"]
+    await order_store.get(here.redis, order_id)  # an unknown order is a 404, not an empty stream
+    return EventSourceResponse(_follow(here, order_id, request.headers.get("last-event-id", "")), ping=PING_S)
+
+
+async def _follow(here: State, order_id: str, last_seen: str) -> AsyncIterator[ServerSentEvent]:
+    with here.live.watch(order_id) as changed:
+        while not here.live.closing.is_set():
+            changed.clear()
+            order, version = await order_store.get(here.redis, order_id)
+            if str(version) != last_seen:
+                last_seen = str(version)
+                yield ServerSentEvent(msgspec.json.encode(order).decode(), event="order", id=last_seen)
+            if order.status in ENDED:
+                return
+            await changed.wait()
+
+
+async def put_stock(request: Request) -> Response:
+    """Sets what is on hand of a SKU; from then on it is tracked."""
+    sku = _sku(request)
+    body = await read_json(request, StockRequest)
+    return answer(await stock.put(state(request).redis, sku, body.on_hand))
+
+
+async def get_stock(request: Request) -> Response:
+    """What is on hand, reserved and available of a tracked SKU."""
+    return answer(await stock.get(state(request).redis, _sku(request)))
+
+
+def _sku(request: Request) -> str:
+    sku: str = request.path_params["sku"]
+    if not sku.strip() or len(sku) > MAX_NAME or not PRINTABLE.fullmatch(sku):
+        raise InvalidField("sku", f"1 to {MAX_NAME} printable characters are needed")
+    return sku
+
+
+WHOLE: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}
+CURSOR = Parameter("cursor", "next_cursor of the page before")
+LIMIT = Parameter("limit", "entries a page", schema=WHOLE)
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/orders",
+        post_order,
+        "Accept an order. Same key and body: the same answer again; same key, other body: 422.",
+        request=OrderRequest,
+        response=OrderView,
+        status=202,
+        errors=(400, 413, 422, 503),
+        parameters=(Parameter("Idempotency-Key", "unique to the order; quoted or bare", "header", required=True),),
+    ),
+    Operation(
+        "GET",
+        "/v1/orders",
+        list_orders,
+        "Orders, newest first; with a status those that changed last first.",
+        response=OrderPage,
+        errors=(422, 503),
+        parameters=(Parameter("status", "only these", schema={"type": "string", "enum": list(Status)}), CURSOR, LIMIT),
+    ),
+    Operation("GET", "/v1/orders/{id}", get_order, "One order with its attempts.", response=OrderView, errors=(404, 503)),
+    Operation(
+        "GET",
+        "/v1/orders/{id}/events",
+        order_events,
+        "The order at every change (event `order`), until it has ended.",
+        errors=(404, 503),
+        response_media_type="text/event-stream",
+    ),
+    Operation(
+        "GET",
+        "/v1/orders/{id}/slip",
+        slip_page.slip,
+        "The packing slip; a printable page for browsers.",
+        response=Slip,
+        errors=(404, 503),
+    ),
+    Operation(
+        "POST",
+        "/v1/orders/{id}/cancel",
+        cancel_order,
+        "Cancel an order before its delivery has begun.",
+        response=OrderView,
+        errors=(404, 409, 503),
+    ),
+    Operation(
+        "PUT",
+        "/v1/stock/{sku}",
+        put_stock,
+        "Set what is on hand; from then on the SKU is tracked.",
+        request=StockRequest,
+        response=Stock,
+        errors=(400, 409, 413, 422, 503),
+    ),
+    Operation("GET", "/v1/stock/{sku}", get_stock, "Stock of a tracked SKU.", response=Stock, errors=(404, 422, 503)),
+)

@@ -1,0 +1,70 @@
+"""Reading bodies and writing answers, the same way in every handler."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs.errors import InvalidField, Malformed, TooLarge
+from jobs.mall.orders import field_of
+from web.problems import InvalidFields
+from web.state import state
+
+Body = TypeVar("Body")
+MAX_PAGE = 500
+DEFAULT_PAGE = 50
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, at most `max_body_bytes`; may be asked for again. Raises TooLarge before more than that is held."""
+    if hasattr(request.state, "body"):
+        return bytes(request.state.body)
+    limit = state(request).settings.max_body_bytes
+    announced = request.headers.get("content-length", "")
+    if announced.isdigit() and int(announced) > limit:
+        raise TooLarge(f"the body has {announced} bytes, at most {limit} are taken")
+    chunks: list[bytes] = []
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"the body has more than {limit} bytes")
+        chunks.append(chunk)
+    request.state.body = b"".join(chunks)
+    return bytes(request.state.body)
+
+
+async def read_json(request: Request, kind: type[Body]) -> Body:
+    """The body as `kind`. Raises Malformed for what is not JSON, InvalidFields for what does not fit."""
+    body = await read_body(request)
+    if not body.strip():
+        raise Malformed("the body is empty, a JSON object is needed")
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError as error:
+        raise InvalidFields([field_of(error)]) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Malformed(f"not JSON: {error}") from None
+
+
+def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """A JSON answer; `Any` because every struct of the API may be one."""
+    return Response(msgspec.json.encode(value), status, media_type="application/json", headers=headers)
+
+
+def page_limit(request: Request) -> int:
+    """The `limit` of a list. Raises InvalidField."""
+    text = request.query_params.get("limit", str(DEFAULT_PAGE))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= MAX_PAGE:
+        raise InvalidField("limit", f"a whole number between 1 and {MAX_PAGE} is needed")
+    return int(text)
+
+
+def known_query(request: Request, *names: str) -> None:
+    """Refuses query parameters that the call does not know. Raises InvalidField."""
+    for name in request.query_params:
+        if name not in names:
+            raise InvalidField(name, f"unknown parameter; known are {', '.join(names) or 'none'}")

@@ -1,0 +1,72 @@
+"""Live order events: one reader per process follows the event stream and wakes whoever watches an order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import redis.asyncio
+import redis.exceptions
+
+from jobs import keys, log
+
+BLOCK_MS = 5_000
+PAUSE_S = 1.0
+BATCH = 500
+logger = log.get("live")
+
+
+class Live:
+    """Hands the events of an order to its watchers. A watcher that falls behind misses nothing: it reads the order itself."""
+
+    def __init__(self, client: redis.asyncio.Redis) -> None:
+        self._client = client
+        self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self.closing = asyncio.Event()
+
+    @contextmanager
+    def watch(self, order_id: str) -> Iterator[asyncio.Event]:
+        """An event that is set whenever the order changes, and when the server stops."""
+        changed = asyncio.Event()
+        self._watchers[order_id].add(changed)
+        try:
+            yield changed
+        finally:
+            self._watchers[order_id].discard(changed)
+            if not self._watchers[order_id]:
+                del self._watchers[order_id]
+
+    def close(self) -> None:
+        """Wakes all watchers, so that their streams end."""
+        self.closing.set()
+        for watchers in self._watchers.values():
+            for changed in watchers:
+                changed.set()
+
+    async def run(self) -> None:
+        """Follows the stream until cancelled; after an absence of Redis every watcher looks for itself."""
+        last = "$"
+        while True:
+            try:
+                found = await self._client.xread({keys.EVENTS: last}, count=BATCH, block=BLOCK_MS)
+            except redis.exceptions.RedisError as error:
+                logger.info("event stream away", error=str(error))
+                await asyncio.sleep(PAUSE_S)
+                self._wake(set(self._watchers))
+                continue
+            for order_id, entry_id in _orders(found):
+                last = entry_id
+                self._wake({order_id})
+
+    def _wake(self, order_ids: set[str]) -> None:
+        for order_id in order_ids & self._watchers.keys():
+            for changed in self._watchers[order_id]:
+                changed.set()
+
+
+def _orders(found: list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]) -> Iterator[tuple[str, str]]:
+    for _stream, entries in found or []:
+        for entry_id, fields in entries:
+            yield fields.get(b"order", b"").decode(), entry_id.decode()

@@ -1,0 +1,48 @@
+"""/livez and /readyz: is the process alive, can it take work."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs import connections
+from web.http import answer
+from web.operation import Operation
+from web.problems import problem
+from web.state import state
+
+PATIENCE_S = 2.0
+
+
+class Health(msgspec.Struct, frozen=True):
+    """The answer of a probe."""
+
+    status: str
+
+
+async def livez(_request: Request) -> Response:
+    """The process answers."""
+    return answer(Health("alive"))
+
+
+async def readyz(request: Request) -> Response:
+    """Redis answers, is not loading and has memory left."""
+    client = state(request).redis
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            await client.ping()
+            persistence = await client.info("persistence")
+    except (TimeoutError, *connections.AWAY) as error:
+        return problem(request, 503, f"Redis is away: {type(error).__name__}", name="redis-away")
+    if persistence.get("loading"):
+        return problem(request, 503, "Redis is loading its data", name="redis-away")
+    return answer(Health("ready"))
+
+
+OPERATIONS = (
+    Operation("GET", "/livez", livez, "The process answers.", response=Health),
+    Operation("GET", "/readyz", readyz, "Redis can be reached and is ready.", response=Health, errors=(503,)),
+)

@@ -1,0 +1,137 @@
+"""Errors as RFC 9457 problem+json: a stable `type`, the status, the field and the reason."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import redis.exceptions
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from jobs import connections, log
+from jobs.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidField,
+    Malformed,
+    NoRedis,
+    NotFound,
+    Refused,
+    TooLarge,
+    UnknownTask,
+)
+from jobs.mall.orders import FieldError
+
+TYPE = "urn:turnstile:problem:"
+MEDIA_TYPE = "application/problem+json"
+REDIS_RETRY_AFTER_S = 2
+logger = log.get("web")
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """The body of every error. `errors` names each refused field."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str = ""
+    errors: list[FieldError] = []
+
+
+class InvalidFields(Exception):
+    """Raised when several fields of a body are refused at once."""
+
+    def __init__(self, errors: list[FieldError]) -> None:
+        super().__init__("; ".join(f"{error.field}: {error.reason}" for error in errors))
+        self.errors = errors
+
+
+TITLES = {
+    400: ("malformed", "The request cannot be read"),
+    401: ("unauthenticated", "An API key is needed"),
+    403: ("forbidden", "The request is not allowed"),
+    404: ("not-found", "There is no such thing"),
+    405: ("method-not-allowed", "The method is not allowed here"),
+    409: ("conflict", "The present state forbids it"),
+    413: ("too-large", "The request is too large"),
+    415: ("unsupported-media-type", "The media type is not understood"),
+    422: ("invalid", "A field is refused"),
+    429: ("rate-limited", "Too many requests"),
+    500: ("internal", "Something went wrong on our side"),
+    501: ("not-implemented", "Not there yet"),
+    503: ("unavailable", "New work is not taken at the moment"),
+}
+
+
+def problem(
+    request: Request,
+    status: int,
+    detail: str,
+    *,
+    name: str | None = None,
+    errors: list[FieldError] | None = None,
+    headers: dict[str, str] | None = None,
+) -> Response:
+    """An error answer."""
+    default, title = TITLES.get(status, (f"http-{status}", "Error"))
+    body = Problem(TYPE + (name or default), title, status, detail, request.url.path, errors or [])
+    return Response(msgspec.json.encode(body), status, media_type=MEDIA_TYPE, headers=headers)
+
+
+async def on_invalid_field(request: Request, error: Any) -> Response:
+    """422 with every refused field."""
+    errors = error.errors if isinstance(error, InvalidFields) else [FieldError(error.field, error.reason)]
+    return problem(request, 422, str(error), errors=errors)
+
+
+async def on_known(request: Request, error: Any) -> Response:
+    """The errors that carry their own meaning."""
+    status, name, headers = STATUSES[type(error)]
+    if isinstance(error, Refused):
+        headers = {"Retry-After": str(error.retry_after_s)}
+    return problem(request, status, str(error), name=name, headers=headers)
+
+
+async def on_redis(request: Request, error: Any) -> Response:
+    """503 while Redis is away, full, read-only or loading; never a 202 that is not durable."""
+    if not connections.is_away(error):
+        logger.exception("Redis refused", path=request.url.path, error=str(error))
+        return problem(request, 500, "Redis refused the operation; the log has the details")
+    logger.warning("Redis is away", path=request.url.path, error=str(error))
+    detail = "Redis does not take the write now; nothing was accepted for certain, send the same request again"
+    return problem(request, 503, detail, name="redis-away", headers={"Retry-After": str(REDIS_RETRY_AFTER_S)})
+
+
+async def on_http(request: Request, error: Any) -> Response:
+    """Starlette's own: no route, wrong method."""
+    return problem(request, error.status_code, str(error.detail), headers=dict(error.headers or {}))
+
+
+async def on_unexpected(request: Request, error: Exception) -> Response:
+    """500; the traceback goes to the log, not to the client."""
+    logger.exception("unexpected error", path=request.url.path, exc_info=error)
+    return problem(request, 500, "The log has the details; the trace id leads to them")
+
+
+STATUSES: dict[type[Exception], tuple[int, str | None, dict[str, str] | None]] = {
+    Malformed: (400, None, None),
+    NotFound: (404, None, None),
+    UnknownTask: (404, "unknown-task", None),
+    Conflict: (409, None, None),
+    TooLarge: (413, None, None),
+    IdempotencyMismatch: (422, "idempotency-mismatch", None),
+    Refused: (503, "overloaded", None),
+    NoRedis: (503, "redis-away", {"Retry-After": str(REDIS_RETRY_AFTER_S)}),
+}
+
+HANDLERS: dict[Any, Any] = {
+    InvalidField: on_invalid_field,
+    InvalidFields: on_invalid_field,
+    redis.exceptions.RedisError: on_redis,
+    HTTPException: on_http,
+    Exception: on_unexpected,
+    **dict.fromkeys(STATUSES, on_known),
+}

@@ -1,0 +1,37 @@
+"""What every request handler needs, made once at start."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from zoneinfo import ZoneInfo
+
+import redis
+import redis.asyncio
+from starlette.requests import Request
+
+from jobs.settings import Settings
+
+if TYPE_CHECKING:
+    from web.admission import Admission
+    from web.coalescer import Coalescer
+    from web.live import Live
+
+
+@dataclass(frozen=True)
+class State:
+    """`sync_redis` is for operators' calls, in a thread: `starlette.concurrency.run_in_threadpool`."""
+
+    settings: Settings
+    redis: redis.asyncio.Redis
+    sync_redis: redis.Redis
+    coalescer: Coalescer
+    admission: Admission
+    live: Live
+    zone: ZoneInfo
+
+
+def state(request: Request) -> State:
+    """The state of the application that serves the request."""
+    found: State = request.app.state.turnstile
+    return found
