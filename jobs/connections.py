@@ -37,8 +37,11 @@ def is_away(error: BaseException) -> bool:
     """Tells whether Redis cannot take the write now but may later: away, loading, read-only or full."""
     if isinstance(error, AWAY):
         return True
+    # Redis 6.2 wraps what a script met: "Error running script (...): @user_script: 1: -OOM command not allowed".
     return isinstance(error, redis.exceptions.ResponseError) and (
-        isinstance(error, redis.exceptions.OutOfMemoryError) or str(error).startswith(REFUSALS)
+        isinstance(error, redis.exceptions.OutOfMemoryError)
+        or str(error).startswith(REFUSALS)
+        or any(f" -{word}" in str(error) for word in REFUSALS)
     )
 
 
@@ -90,10 +93,19 @@ def connect_async(url: str, *, max_connections: int = MAX_ASYNC_CONNECTIONS) -> 
     return redis.asyncio.Redis(connection_pool=pool)
 
 
+_shared: list[redis.Redis] = []
+
+
 @functools.cache
 def process_client() -> redis.Redis:
     """The sync client of this process, for tasks. redis-py's pool notices a fork by itself."""
-    return connect(redis_url(current()))
+    return _shared[0] if _shared else connect(redis_url(current()))
+
+
+def share(client: redis.Redis) -> None:
+    """Lets tasks use their worker's client: its connection is free while a job runs, and small plans count connections."""
+    _shared[:] = [client]
+    process_client.cache_clear()
 
 
 def _timeouts() -> dict[str, Any]:

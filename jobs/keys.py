@@ -110,14 +110,18 @@ LEADER = "turnstile:leader"
 """string `token`, expires after the leader's lease; the scheduler that leads."""
 
 SCHEDULER = "turnstile:scheduler"
-"""hash `heartbeat_at name pid promoted reclaimed requeued dangling fired`; the leading scheduler."""
+"""hash `heartbeat_at name pid` and counts since the beginning: `promoted fired skipped late reclaimed quarantined ghosts
+requeued reconciled dangling ended unknown unreadable dead_found dead_gone`; the leading scheduler."""
+
+SCHEDULER_LOCK = "rq:scheduler_lock"
+"""string; rq-scheduler's own lock, held by the leader (lead.lua), so that a stock `rqscheduler` stands aside. Expires."""
 
 PERIODIC = "turnstile:periodic"
 """set of names of the periodic jobs that are registered; the scheduler at boot."""
 
 
 def periodic(name: str) -> str:
-    """hash `last_fire_at last_job_id runs`; fire.lua. Deleted when the job leaves the table."""
+    """hash `last_fire_at last_job_id runs times skipped`; fire.lua. Deleted when the job leaves the table."""
     return f"turnstile:periodic:{name}"
 
 

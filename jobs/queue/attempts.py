@@ -30,7 +30,7 @@ class Attempt(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def failed_attempt(attempt: int, started_at: float, ended_at: float, worker: str, error: BaseException) -> Attempt:
     """Describes a failed attempt, its message and traceback trimmed."""
-    trace = "".join(traceback.format_exception(error))
+    trace = _storable("".join(traceback.format_exception(error)))
     if len(trace) > MAX_TRACEBACK:
         trace = f"[{len(trace) - MAX_TRACEBACK} characters left out]\n{trace[-MAX_TRACEBACK:]}"
     return Attempt(attempt, started_at, ended_at, worker, type(error).__name__, message(error), trace)
@@ -38,7 +38,16 @@ def failed_attempt(attempt: int, started_at: float, ended_at: float, worker: str
 
 def message(error: BaseException) -> str:
     """The error in one bounded line; its type when it says nothing."""
-    return " ".join(str(error).split())[:MAX_MESSAGE] or type(error).__name__
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001  a task's own error class may be broken; its attempt is recorded all the same
+        text = ""
+    return " ".join(_storable(text).split())[:MAX_MESSAGE] or type(error).__name__
+
+
+def _storable(text: str) -> str:
+    """Text that UTF-8 can hold: file names that are no UTF-8 bring lone surrogates into messages."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def append(history: bytes | str, attempt: Attempt) -> str:

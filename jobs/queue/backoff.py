@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from jobs.errors import JobInterrupted, JobStopped, Permanent, RetryAfter, UnknownTask
 
 MAX_DOUBLINGS = 60
+MAX_WISH_S = 86_400.0
+"""However long an error asks to wait: a job that is due in a thousand years is a lost one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Backoff:
     give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.max_attempts < 1 or self.base_s < 0 or self.cap_s < self.base_s:
+        if self.max_attempts < 1 or not 0 <= self.base_s <= self.cap_s:  # written so that NaN is refused too
             raise ValueError(f"{self}: max_attempts >= 1 and 0 <= base_s <= cap_s are needed")
 
 
@@ -54,5 +56,5 @@ def decide(policy: Backoff, attempt: int, error: BaseException, uniform: float) 
         return Dead(f"attempt {attempt} of {policy.max_attempts} failed")
     ceiling_s = min(policy.cap_s, policy.base_s * 2.0 ** min(attempt - 1, MAX_DOUBLINGS))
     if isinstance(error, RetryAfter):
-        return Retry(error.delay_s + uniform * policy.base_s)
+        return Retry(min(max(0.0, error.delay_s), MAX_WISH_S) + uniform * policy.base_s)  # in this order NaN becomes 0
     return Retry(uniform * ceiling_s)

@@ -72,7 +72,12 @@ class Claim:
 
 def encode_result(result: Any) -> str:
     """A result as RQ keeps it, empty for None. Raises TypeError when it is not JSON."""
-    return "" if result is None else base64.b64encode(msgspec.json.encode(result)).decode()
+    if result is None:
+        return ""
+    try:
+        return base64.b64encode(msgspec.json.encode(result)).decode()
+    except (ValueError, RecursionError) as error:  # text that UTF-8 cannot hold, a list that holds itself
+        raise TypeError(str(error)) from error
 
 
 def finish(client: redis.Redis, claim: Claim, now: float, encoded_result: str, result_ttl_s: int) -> Written:

@@ -29,7 +29,9 @@ if ARGV[3] ~= '' and not ends then
   redis.call('PERSIST', KEYS[1])
 end
 if overlaps then
-  redis.call('HINCRBY', KEYS[3], 'skipped', 1)
+  if ARGV[3] ~= '' then
+    redis.call('HINCRBY', KEYS[3], 'skipped', 1)
+  end
   return 'skipped'
 end
 if not done then

@@ -101,7 +101,7 @@ def run_now(client: redis.Redis, name: str, now: float) -> str:
 
 
 def delayed(client: redis.Redis, limit: int, cursor: str | None = None) -> DelayedPage:
-    """Jobs that wait for their time; periodic jobs of the table are not among them. Raises InvalidField for a cursor that is none."""
+    """Jobs that wait for their time, without the periodic ones of the table. Raises InvalidField for a cursor that is none."""
     after = _parse_cursor(cursor)
     definitions = {definition_id(name.decode()) for name in client.smembers(keys.PERIODIC)}
     sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(name) for name in queue_names(client))]

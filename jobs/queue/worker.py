@@ -92,6 +92,7 @@ class Worker(BaseWorker):
     def work(self, burst: bool = False, max_jobs: int | None = None, max_idle_time: int | None = None, **_options: Any) -> bool:
         """Claims and runs jobs until a signal comes, or until the queues are empty in burst mode."""
         self._install_signal_handlers()
+        connections.share(self.connection)
         self.birth_date = self.last_heartbeat = rq_now()
         self._watch.start()
         self._persist(self._enrol, "enrol")

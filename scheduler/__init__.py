@@ -1,0 +1,1 @@
+"""The scheduler process: delayed jobs, periodic jobs, recovery, reconciliation."""

@@ -1,0 +1,36 @@
+"""What every duty of the scheduler looks like, and how one bad item is kept from stopping it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol
+
+from jobs import log
+from jobs.connections import is_away
+
+logger = log.get("scheduler")
+
+Counts = Mapping[str, int]
+"""What a tick did: counter -> how many. Added to the hash keys.SCHEDULER."""
+
+
+class Duty(Protocol):
+    """One background duty. A tick does what is due and returns; it may be cut off anywhere by a kill."""
+
+    name: str
+    interval_s: float
+
+    def tick(self, now: float) -> Counts:
+        """Does what is due at `now` (Unix seconds)."""
+
+
+@contextmanager
+def one_item(event: str, **item: str) -> Iterator[None]:
+    """Logs what goes wrong with one item, with its traceback, and goes on; Redis being away is not the item's fault."""
+    try:
+        yield
+    except Exception as error:
+        if is_away(error):
+            raise
+        logger.exception(event, **item)
