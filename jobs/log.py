@@ -14,7 +14,7 @@ import structlog
 
 from jobs.settings import Settings
 
-QUIET = ("httpx", "httpcore", "rq.worker", "rq.job", "rq.scripts", "uvicorn.access", "asyncio")
+QUIET = ("httpx", "httpcore", "rq.worker", "rq.job", "rq.scripts", "rq_scheduler.scheduler", "uvicorn", "asyncio")
 
 
 def configure(settings: Settings, *, process: str) -> None:
@@ -28,7 +28,8 @@ def configure(settings: Settings, *, process: str) -> None:
     ]
     if not console:
         shared.append(_bind_process(process))
-    renderer: Any = structlog.dev.ConsoleRenderer() if console else structlog.processors.JSONRenderer()
+    lines = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=20)
+    renderer: Any = lines if console else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import math
 import time
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 import httpx
@@ -69,9 +70,10 @@ def retry_after_s(header: str | None, now: float) -> float | None:
         delay_s = float(header)
     except ValueError:
         try:
-            delay_s = parsedate_to_datetime(header).timestamp() - now
+            moment = parsedate_to_datetime(header)
         except ValueError:
             return None
+        delay_s = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now  # "-0000" gives a naive time
     return min(max(delay_s, 0.0), MAX_RETRY_AFTER_S) if math.isfinite(delay_s) else None
 
 

@@ -94,7 +94,8 @@ local function resume(id, job_id, now)
   return true
 end
 
--- The guard of an effect: empty member, or one that must still be in its zset.
+-- The guard of an effect: empty member, or one that must still be in its zset while its job exists.
 local function guarded(zset, member)
-  return member == '' or redis.call('ZSCORE', zset, member) ~= false
+  return member == '' or (redis.call('ZSCORE', zset, member) ~= false
+    and redis.call('EXISTS', 'rq:job:' .. string.match(member, '^[^:]+')) == 1)
 end

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import msgspec
@@ -109,6 +110,9 @@ def _parse_cursor(cursor: str | None) -> tuple[str, str]:
         return "+inf", ""
     score, _, last_id = cursor.partition(":")
     try:
-        return repr(float(score)), last_id
+        maximum = float(score)
     except ValueError:
-        raise InvalidField("cursor", "not a cursor of this list") from None
+        maximum = math.nan
+    if math.isnan(maximum):
+        raise InvalidField("cursor", "not a cursor of this list")
+    return repr(maximum), last_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -17,7 +18,7 @@ from jobs.queue.attempts import Attempt
 from jobs.queue.ending import add_effects
 from jobs.queue.job import Call
 from jobs.queue.script import beside
-from jobs.queue.task import Task, by_path
+from jobs.queue.task import Hooks, Task, by_path
 
 REDRIVE = beside(__file__, "redrive")
 DISCARD = beside(__file__, "discard")
@@ -112,8 +113,8 @@ def redrive(
     if args is not None or kwargs is not None:
         data = _edited(task, call, args, kwargs)
     with client.pipeline(transaction=True) as pipeline:
-        if task is not None and task.hooks is not None and call is not None:
-            add_effects(pipeline, task.hooks.redriven(job_id, call.args, now), keys.failed(queue), job_id)
+        if (state := _state_of(task, call)) is not None:
+            add_effects(pipeline, state[0].redriven(job_id, state[1], now), keys.failed(queue), job_id)
         REDRIVE.in_multi(
             pipeline,
             [keys.job(job_id), keys.failed(queue), keys.results(job_id), keys.DEAD],
@@ -144,8 +145,8 @@ def discard(client: redis.Redis, job_id: str) -> None:
     fields, task, call = _stored(client, job_id)
     queue = fields[b"origin"].decode()
     with client.pipeline(transaction=True) as pipeline:
-        if task is not None and task.hooks is not None and call is not None:
-            add_effects(pipeline, task.hooks.discarded(job_id, call.args, time.time()), keys.failed(queue), job_id)
+        if (state := _state_of(task, call)) is not None:
+            add_effects(pipeline, state[0].discarded(job_id, state[1], time.time()), keys.failed(queue), job_id)
         DISCARD.in_multi(
             pipeline,
             [keys.job(job_id), keys.failed(queue), keys.results(job_id), keys.DEAD],
@@ -169,6 +170,14 @@ def _stored(client: redis.Redis, job_id: str) -> tuple[Mapping[bytes, bytes], Ta
         return fields, None, call
 
 
+def _state_of(task: Task | None, call: Call | None) -> tuple[Hooks, tuple[Any, ...]] | None:
+    """The hooks of the state that the job belongs to, with the arguments that name it."""
+    if task is None or task.hooks is None or call is None:
+        return None
+    args = task.arguments(call)
+    return None if args is None else (task.hooks, args)
+
+
 def _edited(task: Task | None, call: Call | None, args: list[Any] | None, kwargs: dict[str, Any] | None) -> str:
     if task is None or call is None:
         raise InvalidField("args", "the task is not known here, so its arguments cannot be checked")
@@ -187,9 +196,12 @@ def _parse_cursor(cursor: str | None) -> tuple[str, str]:
         return "+inf", ""
     score, _, last_id = cursor.partition(":")
     try:
-        return repr(float(score)), last_id
+        maximum = float(score)
     except ValueError:
-        raise InvalidField("cursor", "not a cursor of this list") from None
+        maximum = math.nan
+    if math.isnan(maximum):
+        raise InvalidField("cursor", "not a cursor of this list")
+    return repr(maximum), last_id
 
 
 def _all(client: redis.Redis) -> list[DeadLetter]:

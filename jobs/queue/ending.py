@@ -199,12 +199,13 @@ def task_of(claim: Claim) -> Task:
 
 def _hooked(claim: Claim, what: str, failed: Attempt) -> list[Effect]:
     try:
-        task, call = task_of(claim), claim.call()
+        task = task_of(claim)
     except (UnknownTask, ValueError):
         return []
-    if task.hooks is None:
+    args = task.arguments(claim.call())
+    if task.hooks is None or args is None:
         return []
-    ending = Ending(claim.id, call.args, failed.attempt, failed.worker, failed.error, failed.ended_at)
+    ending = Ending(claim.id, args, failed.attempt, failed.worker, failed.error, failed.ended_at)
     hook = task.hooks.died if what == "died" else task.hooks.retried
     return hook(ending)
 

@@ -2,13 +2,14 @@
 
 `JobSpec` is a job that does not exist yet: its id, its queue and RQ's hash fields as one JSON
 array, ready to travel into a script that creates it together with the state it belongs to.
-The call itself is kept uncompressed, which RQ reads as well (rq 2.12.0 job.py `restore`).
+The call itself is kept uncompressed, which RQ reads as well; what RQ writes itself is compressed (rq 2.12.0 job.py `to_dict`).
 """
 
 from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,9 @@ STOCK_RETRIES = 3
 STOCK_RETRY_DELAY_S = 1
 """A stock worker knows no crash counter: it may rerun a job this often after its horse was killed."""
 MAX_DESCRIPTION = 120
+ZLIB = b"x"
+"""The first byte that zlib writes; a JSON call begins with a bracket."""
+MAX_DATA_BYTES = 64 * 1_048_576
 
 
 class JsonJob(Job):
@@ -59,11 +63,22 @@ class Call:
     def decode(cls, data: bytes) -> Call:
         """Reads RQ's `data` field. Raises ValueError when it is anything but a JSON call of a function."""
         try:
-            path, instance, args, kwargs = msgspec.json.decode(data, type=tuple[str, None, list[Any], dict[str, Any]])
-        except (msgspec.DecodeError, ValueError, UnicodeDecodeError) as error:
+            path, instance, args, kwargs = msgspec.json.decode(_inflated(data), type=tuple[str, None, list[Any], dict[str, Any]])
+        except (msgspec.DecodeError, ValueError, UnicodeDecodeError, zlib.error) as error:
             raise ValueError(f"the job's data is not a JSON call: {error}") from None
         del instance
         return cls(path, tuple(args), kwargs)
+
+
+def _inflated(data: bytes) -> bytes:
+    """RQ compresses the data of the jobs that it writes itself (`enqueue`, `requeue`, a stock worker's retry)."""
+    if not data.startswith(ZLIB):
+        return data
+    inflater = zlib.decompressobj()
+    inflated = inflater.decompress(data, MAX_DATA_BYTES)
+    if inflater.unconsumed_tail:
+        raise ValueError(f"it holds more than {MAX_DATA_BYTES} bytes")
+    return inflated
 
 
 def spec(

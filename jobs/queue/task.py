@@ -133,6 +133,13 @@ class Task:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
 
+    def arguments(self, call: Call) -> tuple[Any, ...] | None:
+        """The call's arguments in the order in which the function names them; None when it cannot take them."""
+        try:
+            return self.signature.bind(*call.args, **call.kwargs).args
+        except TypeError:
+            return None
+
     def spec(
         self, *args: Any, job_id: str | None = None, now: float | None = None, queue: str | None = None, **kwargs: Any
     ) -> JobSpec:

@@ -1,0 +1,135 @@
+"""The embedded server: its data outlive it, nobody shares them, and an orphan blocks nobody."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+from processes import wait_for
+from survivors import left_behind
+
+from jobs import embedded
+from jobs.errors import DataDirInUse, NoRedis
+
+LIMIT_S = 20.0
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[embedded.Server]:
+    running = embedded.start(tmp_path / "data")
+    yield running
+    running.stop()
+
+
+def test_an_answered_write_survives_a_sigkill_of_the_server(tmp_path: Path) -> None:
+    first = embedded.start(tmp_path / "data")
+    redis.Redis.from_url(first.url).set("kept", "yes")
+    os.kill(first.pid, signal.SIGKILL)
+    first.stop()
+    second = embedded.start(tmp_path / "data")
+    try:
+        assert redis.Redis.from_url(second.url).get("kept") == b"yes"
+    finally:
+        second.stop()
+
+
+def test_the_server_syncs_every_write_evicts_nothing_and_listens_on_a_private_socket_only(server: embedded.Server) -> None:
+    config = redis.Redis.from_url(server.url, decode_responses=True).config_get("*")
+    assert (config["appendonly"], config["appendfsync"], config["maxmemory-policy"]) == ("yes", "always", "noeviction")
+    assert config["port"] == "0"
+    socket = Path(config["unixsocket"])
+    assert stat.S_IMODE(socket.parent.stat().st_mode) == 0o700
+    assert stat.S_IMODE(socket.stat().st_mode) == 0o700
+
+
+def test_each_engine_and_version_has_a_folder_of_its_own(server: embedded.Server) -> None:
+    major, minor, _ = server.version.split(".")
+    assert server.folder.name == f"{server.engine}-{major}.{minor}"
+    assert (server.folder / "appendonlydir").is_dir()
+
+
+def test_running_url_leads_to_the_server_and_says_what_to_do_when_there_is_none(server: embedded.Server) -> None:
+    data_dir = server.folder.parent
+    assert embedded.running_url(data_dir) == server.url
+    server.stop()
+    with pytest.raises(NoRedis, match=r"REDIS_URL is not set .*python3 -m jobs up"):
+        embedded.running_url(data_dir)
+
+
+def test_running_url_does_not_trust_what_a_killed_server_left(server: embedded.Server) -> None:
+    server.process.kill()
+    server.process.wait()
+    assert (server.folder.parent / "server.json").exists()
+    with pytest.raises(NoRedis):
+        embedded.running_url(server.folder.parent)
+
+
+def test_a_second_start_on_the_same_data_names_the_holder_and_leaves_the_first_alone(server: embedded.Server) -> None:
+    with pytest.raises(DataDirInUse, match=r"in use by process \d+ since \d{4}-") as refused:
+        embedded.start(server.folder.parent)
+    assert refused.value.pid == os.getpid()
+    assert redis.Redis.from_url(server.url).ping()
+
+
+def test_data_can_be_started_again_after_a_failed_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data_dir = tmp_path / "data"
+    with monkeypatch.context() as patch:
+        patch.setattr(embedded, "_options", lambda _folder, _path: ["--no-such-option", "1"])
+        with pytest.raises(NoRedis, match="did not start"):
+            embedded.start(data_dir)
+    embedded.start(data_dir).stop()
+
+
+def test_a_path_too_long_for_a_socket_puts_the_socket_elsewhere(tmp_path: Path) -> None:
+    data_dir = tmp_path / ("long" * 30)
+    server = embedded.start(data_dir)
+    try:
+        assert len(server.url) < len(str(data_dir))
+        assert embedded.running_url(data_dir) == server.url
+        assert redis.Redis.from_url(server.url).ping()
+    finally:
+        server.stop()
+        Path(server.url.removeprefix("unix://")).parent.rmdir()
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from jobs import embedded
+server = embedded.start(Path(sys.argv[1]))
+print(server.pid, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
+def test_the_server_ends_with_its_killed_parent_and_the_data_are_free_at_once(tmp_path: Path) -> None:
+    data_dir = tmp_path / "data"
+    parent = subprocess.Popen([sys.executable, "-c", HOLDER, str(data_dir)], stdout=subprocess.PIPE)
+    assert parent.stdout is not None
+    assert int(parent.stdout.readline()) > 0
+    parent.kill()
+    parent.wait()
+    parent.stdout.close()
+    wait_for(lambda: not left_behind(data_dir), LIMIT_S, "the server has ended")
+    embedded.start(data_dir).stop()
+
+
+def test_an_orphaned_server_is_stopped_before_its_data_are_opened_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "end_with_parent", lambda: None)
+    orphan = embedded.start(tmp_path / "data")
+    redis.Redis.from_url(orphan.url).set("kept", "yes")
+    os.close(orphan.holder)  # as the kernel does when the process that started it dies
+    server = embedded.start(tmp_path / "data")
+    try:
+        assert orphan.process.wait(LIMIT_S) == 0
+        assert redis.Redis.from_url(server.url).get("kept") == b"yes"
+    finally:
+        server.stop()
