@@ -7,7 +7,6 @@ The Flask blueprint runs in a few threads of the web process. Its readers are re
 from __future__ import annotations
 
 import json
-import logging
 import secrets
 from collections.abc import Callable
 from typing import Any, cast
@@ -24,15 +23,16 @@ from rq_dashboard import web as upstream
 from starlette.types import ASGIApp
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from jobs import log
 from jobs.connections import shown_url
-from jobs.errors import Conflict, NotFound
+from jobs.errors import NotFound, TurnstileError
 from web.dashboard_jobs import REGISTRIES, ReadingRedis, ShownJob, ShownQueue, ShownWorker, page_of_jobs, shown_registry
+from web.problems import MEDIA_TYPE, REDIS_RETRY_AFTER_S, TITLES, TYPE
 
-THREADS = 4
-"""As many as the pool of a sync client has connections (jobs/connections.py)."""
+THREADS = 2
+"""Half of the connections that a sync client has (jobs/connections.py): admission and redriving need some too."""
 MAX_PER_PAGE = 200
 MAX_PAGE = 1_000_000
-RETRY_AFTER_S = 5
 
 VIEWS = frozenset({"queues_overview", "workers_overview", "jobs_overview", "job_view"})
 DATA = frozenset({"list_queues", "list_workers", "list_jobs", "job_info"})
@@ -51,7 +51,7 @@ READ_ONLY = (
     "with the API under /v1, which /docs describes."
 )
 
-log = logging.getLogger(__name__)
+logger = log.get("dashboard")
 
 
 class _NeverRaised(Exception):
@@ -139,16 +139,16 @@ def _guard(*, may_redrive: bool) -> ResponseReturnValue | None:
     endpoint = _endpoint()
     if request.method in ("GET", "HEAD"):
         if endpoint not in VIEWS | DATA | FILES:
-            return _problem(405, "Method Not Allowed", READ_ONLY, Allow="")
+            return _problem(405, READ_ONLY, Allow="")
         if not _in_bounds(request.view_args or {}):
-            return _problem(404, "Not Found", f"There is no such page; a page has 1 to {MAX_PER_PAGE} jobs.")
+            return _problem(404, f"There is no such page; a page has 1 to {MAX_PER_PAGE} jobs.")
         return None
     if request.method != "POST":
-        return _problem(405, "Method Not Allowed", READ_ONLY, Allow="GET, HEAD")
+        return _problem(405, READ_ONLY, Allow="GET, HEAD")
     if not (may_redrive and endpoint == REDRIVE):
-        return _problem(403, "Forbidden", READ_ONLY)
+        return _problem(403, READ_ONLY)
     if not _from_own_page():
-        return _problem(403, "Forbidden", "Only the dashboard's own page may ask for this.")
+        return _problem(403, "Only the dashboard's own page may ask for this.")
     return None
 
 
@@ -190,32 +190,32 @@ def _harden(response: Response) -> Response:
 def _handle_errors(app: Flask) -> None:
     @app.errorhandler(redis.exceptions.RedisError)
     def redis_away(error: redis.exceptions.RedisError) -> Response:
-        log.warning("rq-dashboard cannot read Redis", exc_info=error)
-        detail = "Redis cannot be read at the moment; the page will work again when it is back."
-        return _problem(503, "Service Unavailable", detail, **{"Retry-After": str(RETRY_AFTER_S)})
+        logger.warning("Redis cannot be read", path=request.path, error=str(error))
+        detail = "Redis cannot be read at the moment; the page works again when Redis does."
+        return _problem(503, detail, **{"Retry-After": str(REDIS_RETRY_AFTER_S)})
 
     @app.errorhandler(NoSuchJobError)
-    @app.errorhandler(NotFound)
-    def not_found(error: Exception) -> Response:
-        return _problem(404, "Not Found", "There is no such job; finished jobs expire.")
+    def no_such_job(error: NoSuchJobError) -> Response:
+        return _problem(404, "There is no such job; finished jobs expire.")
 
-    @app.errorhandler(Conflict)
-    def conflict(error: Conflict) -> Response:
-        return _problem(409, "Conflict", str(error))
+    @app.errorhandler(TurnstileError)
+    def not_redriven(error: TurnstileError) -> Response:
+        return _problem(404 if isinstance(error, NotFound) else 409, str(error))
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> Response:
         allow = {"Allow": ", ".join(error.valid_methods or ())} if isinstance(error, MethodNotAllowed) else {}
-        return _problem(error.code or 500, error.name, READ_ONLY if allow else error.description or error.name, **allow)
+        return _problem(error.code or 500, READ_ONLY if allow else error.description or error.name, **allow)
 
 
-def _problem(status: int, title: str, detail: str, **headers: str) -> Response:
-    """A page where a page was asked for, problem+json (RFC 9457) elsewhere."""
+def _problem(status: int, detail: str, **headers: str) -> Response:
+    """A page where a page was asked for, problem+json elsewhere."""
+    name, title = TITLES.get(status, (f"http-{status}", "Error"))
     if _endpoint() in VIEWS and request.method in ("GET", "HEAD"):
         response = Response(render_template("rq_dashboard/problem.html", title=title, detail=detail), status)
     else:
-        response = jsonify(type=f"urn:turnstile:dashboard:{status}", title=title, status=status, detail=detail)
-        response.status_code, response.mimetype = status, "application/problem+json"
+        response = jsonify(type=TYPE + name, title=title, status=status, detail=detail, instance=request.root_path + request.path)
+        response.status_code, response.mimetype = status, MEDIA_TYPE
     response.headers.update(headers)
     return response
 
