@@ -13,6 +13,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
@@ -21,6 +22,7 @@ from jobs.settings import Settings, current
 
 CONNECT_TIMEOUT_S = 3.0
 SOCKET_TIMEOUT_S = 10.0
+ASYNC_SOCKET_TIMEOUT_S = 3.0
 POOL_WAIT_S = 5.0
 HEALTH_CHECK_S = 30
 MAX_SYNC_CONNECTIONS = 4
@@ -81,13 +83,16 @@ def tuned(client: redis.Redis, *, retries: int = 1) -> redis.Redis:
 
 
 def connect_async(url: str, *, max_connections: int = MAX_ASYNC_CONNECTIONS) -> redis.asyncio.Redis:
-    """An async client that does not retry by itself: the web answers 503 at once and its client repeats with the same key."""
+    """An async client that gives up soon: the web answers 503 and its client repeats with the same key.
+
+    Only a broken connection is tried again once, as every pooled one is after a restart of Redis.
+    """
     pool = redis.asyncio.BlockingConnectionPool.from_url(
         url,
         max_connections=max_connections,
         timeout=POOL_WAIT_S,
-        retry=redis.asyncio.retry.Retry(ExponentialBackoff(cap=0.1, base=0.01), 1),
-        socket_timeout=SOCKET_TIMEOUT_S,
+        retry=AsyncRetry(ExponentialBackoff(cap=0.1, base=0.01), 1, supported_errors=(redis.exceptions.ConnectionError,)),
+        socket_timeout=ASYNC_SOCKET_TIMEOUT_S,
         health_check_interval=HEALTH_CHECK_S,
     )
     return redis.asyncio.Redis(connection_pool=pool)

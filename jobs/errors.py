@@ -75,34 +75,32 @@ class InvalidField(TurnstileError):
 
 
 @dataclass
-class Malformed(TurnstileError):
+class Explained(TurnstileError):
+    """An error that is its reason."""
+
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+class Permanent(Explained):
+    """Raised by a task when another attempt cannot help: the job goes to the dead letters at once."""
+
+
+class Malformed(Explained):
     """Raised when a body cannot be read at all: not JSON, not UTF-8, empty."""
 
-    reason: str
 
-    def __str__(self) -> str:
-        return self.reason
-
-
-@dataclass
-class TooLarge(TurnstileError):
+class TooLarge(Explained):
     """Raised when a body or a list in it is larger than what is taken."""
 
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason
-
 
 @dataclass
-class Refused(TurnstileError):
+class Refused(Explained):
     """Raised when new work is not admitted for the time being; nothing was accepted."""
 
-    reason: str
     retry_after_s: int
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @dataclass
@@ -113,16 +111,6 @@ class UnknownTask(TurnstileError):
 
     def __str__(self) -> str:
         return f"task {self.name!r} is not on the allow-list"
-
-
-@dataclass
-class Permanent(TurnstileError):
-    """Raised by a task when another attempt cannot help: the job goes to the dead letters at once."""
-
-    reason: str
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @dataclass
@@ -159,14 +147,10 @@ class IdempotencyMismatch(TurnstileError):
 
 
 @dataclass
-class Conflict(TurnstileError):
+class Conflict(Explained):
     """Raised when a request is understood but the present state forbids it."""
 
-    reason: str
     status: str = ""
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @dataclass

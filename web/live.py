@@ -12,7 +12,7 @@ import redis.exceptions
 
 from jobs import keys, log
 
-BLOCK_MS = 5_000
+BLOCK_MS = 1_000
 PAUSE_S = 1.0
 BATCH = 500
 logger = log.get("live")

@@ -8,12 +8,14 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from jobs.settings import ApiKey, hash_api_key
+from jobs.settings import LOOPBACK, ApiKey, hash_api_key
 from web.problems import problem
 
 OPEN_PATHS = ("/livez", "/readyz")
@@ -30,23 +32,25 @@ class Security:
         self._keys = keys
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
+        refused = self._refusal(scope) if scope["type"] == "http" else None
+        await (refused or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Response | None:
+        headers, request = Headers(scope=scope), Request(scope)
         if scope["method"] not in SAFE_METHODS and _is_cross_origin(headers):
-            answer = problem(Request(scope), 403, "a page of another origin may change nothing here")
-            await answer(scope, receive, send)
-            return
-        if self._keys and scope["path"] not in OPEN_PATHS and not scope["path"].startswith(OPEN_PREFIXES):
-            client = client_of(presented_key(headers), self._keys)
-            if client is None:
-                detail = "send `Authorization: Bearer <key>`; browsers may give the key as the password"
-                refused = problem(Request(scope), 401, detail, headers={"WWW-Authenticate": CHALLENGE})
-                await refused(scope, receive, send)
-                return
-            scope["client_name"] = client
-        await self._app(scope, receive, send)
+            return problem(request, 403, "a page of another origin may change nothing here")
+        if not self._keys:
+            # A page could name its own host after 127.0.0.1 and so be of the same origin (DNS rebinding).
+            local = _is_local(headers.get("host", ""))
+            return None if local else problem(request, 403, "without API keys only requests to localhost are answered")
+        if scope["path"] in OPEN_PATHS or scope["path"].startswith(OPEN_PREFIXES):
+            return None
+        client = client_of(presented_key(headers), self._keys)
+        if client is None:
+            detail = "send `Authorization: Bearer <key>`; browsers may give the key as the password"
+            return problem(request, 401, detail, headers={"WWW-Authenticate": CHALLENGE})
+        scope["client_name"] = client
+        return None
 
 
 def presented_key(headers: Headers) -> str:
@@ -77,3 +81,8 @@ def _is_cross_origin(headers: Headers) -> bool:
         return True
     origin = headers.get("origin")
     return origin is not None and origin.partition("://")[2] != headers.get("host", "")
+
+
+def _is_local(host: str) -> bool:
+    name = urlsplit(f"//{host}").hostname
+    return name is None or name in LOOPBACK
