@@ -18,29 +18,39 @@ import uvicorn
 from rq import Queue, SimpleWorker, Worker
 from rq.serializers import JSONSerializer
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.routing import Mount, Route
 
+from jobs.errors import NotFound
 from web.dashboard import dashboard_app
+from web.security import Security
 
 SECRET = "s3cret-of-redis"
 SHOWN_URL = f"rediss://user:{SECRET}@redis.example:6380/0?ssl_cert_reqs=none&password={SECRET}"
 REGISTRIES = ("queued", "scheduled", "deferred", "started", "finished", "failed", "canceled")
 IMG = "<img src=x onerror=\"window.ran='{0}'\"><script>window.ran='{0}'</script>"
 JS_BREAK = "'); } }); window.ran='queue'; $('#x').on('y', function() { if (1) { ('"
-ODD_QUEUES = ("", "odd", IMG.format("queue").replace("/", "\u2215"), JS_BREAK, "back\\slash")
+ODD_QUEUES = ("odd", IMG.format("queue").replace("/", "\u2215"), JS_BREAK, "back\\slash")
 JSON_DATA = b'["math.sqrt", null, [16], {}]'
 
 
+def nothing_to_redrive(job_id: str) -> None:
+    raise NotFound("dead letter", job_id)
+
+
 @contextlib.contextmanager
-def serving(client: redis.Redis, url: str = SHOWN_URL, redrive: Callable[[str], None] | None = None) -> Iterator[httpx.Client]:
+def serving(
+    client: redis.Redis, url: str = SHOWN_URL, redrive: Callable[[str], None] = nothing_to_redrive
+) -> Iterator[httpx.Client]:
     """A real web process's loop with the dashboard at /rq; the client's base URL ends there."""
 
     async def ping(request: Request) -> PlainTextResponse:
         return PlainTextResponse("pong")
 
-    app = Starlette(routes=[Mount("/rq", dashboard_app(url, client, redrive)), Route("/ping", ping)])
+    routes = [Mount("/rq", dashboard_app(url, client, redrive)), Route("/ping", ping)]
+    app = Starlette(routes=routes, middleware=[Middleware(Security, keys=())])
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
@@ -90,7 +100,6 @@ def plant(client: redis.Redis, trap: Path) -> list[str]:
         "broken-text": {**good, "description": b"\xff\xfe"},
         "broken-number": {**good, "timeout": "abc", "ttl": "x"},
         "broken-result": good,
-        "broken-dependencies": good,
         "broken-call": {**good, "data": b'["math.sqrt", null, 5, 7]'},
         "deep": {**good, "data": b"[" * 100_000},
         "no-data": {"status": "queued"},
@@ -98,25 +107,20 @@ def plant(client: redis.Redis, trap: Path) -> list[str]:
     }
     for job_id, fields in hashes.items():
         client.hset(f"rq:job:{job_id}", mapping=fields)
-    client.set("rq:job:no-hash", "text")
     result = {"type": "1", "return_value": base64.b64encode(evil)}
     client.xadd("rq:results:pickled-result", result)
-    client.set("rq:results:broken-result", "text")
-    client.set("rq:job::broken-dependencies:dependencies", "text")
-    ids = [*hashes, "no-hash", "gone"]
+    client.xadd("rq:results:broken-result", {"type": "nonsense"})
+    ids = [*hashes, "gone"]
     client.rpush("rq:queue:delivery", *ids, b"\xff\xfe")
     for name in ("scheduled", "deferred", "finished", "failed", "canceled"):
         client.zadd(f"rq:{name}:delivery", dict.fromkeys(ids, 1.0))
     client.zadd("rq:wip:delivery", {f"{job_id}:execution": 1.0 for job_id in ids} | {"no-colon": 1.0})
-    client.sadd("rq:queues", "rq:queue:delivery", "nonsense", b"rq:queue:\xff", *(f"rq:queue:{name}" for name in ODD_QUEUES))
-    for key in ("queue", "scheduled", "deferred", "wip", "finished", "failed", "canceled"):
-        client.set(f"rq:{key}:odd", "text")
+    client.sadd("rq:queues", "rq:queue:delivery", *(f"rq:queue:{name}" for name in ODD_QUEUES))
     for worker, job_id in (("pickled", "pickled-data"), ("idle", "gone"), (IMG.format("worker"), IMG.format("id"))):
         register_worker(client, worker, job_id)
     client.hset("rq:worker:odd", mapping={"pid": "abc", "queues": "delivery", "total_working_time": "nan", "birth": "x"})
     client.hset("rq:worker:binary", mapping={"hostname": b"\xff"})
-    client.set("rq:worker:text", "text")
-    client.sadd("rq:workers", "rq:worker:odd", "rq:worker:binary", "rq:worker:text", "rq:worker:dead", b"\xff")
+    client.sadd("rq:workers", "rq:worker:odd", "rq:worker:binary", "rq:worker:dead")
     return ids
 
 

@@ -77,9 +77,10 @@ class Admission:
         while True:
             try:
                 self._load = await run_in_threadpool(self._sample)
-            except redis.exceptions.RedisError as error:
-                if not connections.is_away(error):
-                    logger.warning("load not sampled", error=str(error))
+            except connections.AWAY:
+                logger.debug("load not sampled, Redis is away")
+            except Exception:
+                logger.exception("load not sampled")
             await asyncio.sleep(SAMPLE_S)
 
     def _sample(self) -> Load:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -50,10 +49,10 @@ class SampleOrder(msgspec.Struct, frozen=True):
         return any(line.quantity <= 0 for line in self.lines)
 
 
-def footfall(path: Path = DATA_DIR / "footfall.csv") -> dict[str, list[Slot]]:
+def footfall() -> dict[str, list[Slot]]:
     """The slots of every day (YYYY-MM-DD), in order of time."""
     days: dict[str, list[Slot]] = {}
-    with path.open(newline="", encoding="utf-8") as file:
+    with (DATA_DIR / "footfall.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             start = datetime.fromisoformat(row["slot_start"])
             slot = Slot(start.hour * 3_600 + start.minute * 60, int(row["entries"]))
@@ -61,6 +60,6 @@ def footfall(path: Path = DATA_DIR / "footfall.csv") -> dict[str, list[Slot]]:
     return days
 
 
-def orders(path: Path = DATA_DIR / "orders.jsonl") -> Sequence[SampleOrder]:
+def orders() -> list[SampleOrder]:
     """Every order of the sample."""
-    return [msgspec.json.decode(line, type=SampleOrder) for line in path.read_bytes().splitlines()]
+    return msgspec.json.Decoder(SampleOrder).decode_lines((DATA_DIR / "orders.jsonl").read_bytes())

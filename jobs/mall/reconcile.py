@@ -44,11 +44,10 @@ def _heal_buffers(client: redis.Redis, now: float) -> list[str]:
 
 def _heal_orders(client: redis.Redis, now: float, after_s: float) -> list[str]:
     done: list[str] = []
-    offset = 0
-    while ids := client.zrange(keys.ORDERS_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=PAGE):
-        healed = _heal_page(client, [order_id.decode() for order_id in ids], now)
-        done += healed
-        offset += len(ids)
+    unchanged = client.zcount(keys.ORDERS_OPEN, "-inf", now - after_s)
+    for offset in range(unchanged - unchanged % PAGE, -1, -PAGE):  # from the end: what a page removes shifts no page before it
+        ids = client.zrange(keys.ORDERS_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=PAGE)
+        done += _heal_page(client, [order_id.decode() for order_id in ids], now) if ids else []
     return done
 
 

@@ -83,12 +83,11 @@ def cleanup() -> dict[str, int]:
 
 
 def _archive(client: redis.Redis, status: Status, before: float) -> int:
-    index, done = keys.STATUS_PREFIX + status.value, 0
-    while ids := client.zrange(index, "-inf", before, byscore=True, offset=0, num=ARCHIVE_PAGE):
+    index, done, kept = keys.STATUS_PREFIX + status.value, 0, 0
+    while ids := client.zrange(index, "-inf", before, byscore=True, offset=kept, num=ARCHIVE_PAGE):
         removed = ARCHIVE(client, [index, keys.ORDERS, keys.ORDERS_ARCHIVED], [status.value, *ids])
         done += removed
-        if not removed:
-            break  # only orders with a dead letter are left: they are somebody's open work
+        kept += len(ids) - removed  # orders with a dead letter: they are somebody's open work
     return done
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import datetime
 
 import msgspec
@@ -51,8 +52,9 @@ class WorkerInfo(msgspec.Struct, frozen=True):
 
 
 def queue_names(client: redis.Redis) -> list[str]:
-    """Every queue that was ever pushed to, sorted."""
-    return sorted(key.decode().removeprefix("rq:queue:") for key in client.smembers(keys.QUEUES))
+    """Every queue that was ever pushed to, sorted; a name that is no text belongs to somebody else."""
+    names = [key.decode(errors="replace").removeprefix("rq:queue:") for key in client.smembers(keys.QUEUES)]
+    return sorted(name for name in names if "\ufffd" not in name)
 
 
 def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
@@ -110,8 +112,11 @@ def _ages(client: redis.Redis, ids: list[bytes | None], now: float) -> list[floa
 
 
 def instant(text: str | None) -> float:
-    """Unix seconds of an instant in RQ's format; 0 when there is none."""
-    return datetime.fromisoformat(text).timestamp() if text else 0.0
+    """Unix seconds of an instant in RQ's format; 0 when there is none or it cannot be read."""
+    try:
+        return datetime.fromisoformat(text).timestamp() if text else 0.0
+    except ValueError:
+        return 0.0
 
 
 def workers(client: redis.Redis) -> list[WorkerInfo]:
@@ -120,28 +125,30 @@ def workers(client: redis.Redis) -> list[WorkerInfo]:
     with client.pipeline(transaction=False) as pipeline:
         for key in registered:
             pipeline.hgetall(key)
-        hashes = pipeline.execute()
+        hashes = pipeline.execute(raise_on_error=False)
     found = []
     for key, fields in zip(registered, hashes, strict=True):
-        text = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
-        if not text or "death" in text:
-            continue
-        found.append(
-            WorkerInfo(
-                name=key.decode().removeprefix("rq:worker:"),
-                queues=[name for name in text.get("queues", "").split(",") if name],
-                state=text.get("state", "?"),
-                pid=int(text["pid"]) if text.get("pid", "").isdigit() else None,
-                hostname=text.get("hostname", ""),
-                current_job=text.get("current_job") or None,
-                started_at=instant(text.get("birth")),
-                heartbeat_at=instant(text.get("last_heartbeat")),
-                successful=int(text.get("successful_job_count", 0)),
-                failed=int(text.get("failed_job_count", 0)),
-                working_s=round(float(text.get("total_working_time", 0)), 3),
-            )
-        )
+        with contextlib.suppress(ValueError, AttributeError):  # an entry that is no worker's is somebody else's
+            text = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
+            if text and "death" not in text:
+                found.append(_worker(key.decode().removeprefix("rq:worker:"), text))
     return found
+
+
+def _worker(name: str, text: dict[str, str]) -> WorkerInfo:
+    return WorkerInfo(
+        name=name,
+        queues=[queue for queue in text.get("queues", "").split(",") if queue],
+        state=text.get("state", "?"),
+        pid=int(text["pid"]) if text.get("pid", "").isdigit() else None,
+        hostname=text.get("hostname", ""),
+        current_job=text.get("current_job") or None,
+        started_at=instant(text.get("birth")),
+        heartbeat_at=instant(text.get("last_heartbeat")),
+        successful=int(text.get("successful_job_count", 0)),
+        failed=int(text.get("failed_job_count", 0)),
+        working_s=round(float(text.get("total_working_time", 0)), 3),
+    )
 
 
 def pause(client: redis.Redis, name: str) -> None:

@@ -16,7 +16,6 @@
   let asking = false;
 
   const keyOf = (node) => (node.nodeType === Node.ELEMENT_NODE ? node.getAttribute("data-key") : null);
-  const isAlike = (one, other) => one.nodeName === other.nodeName && keyOf(one) === keyOf(other);
 
   function morph(old, fresh) {
     if (old.nodeType !== Node.ELEMENT_NODE) {
@@ -29,20 +28,23 @@
   }
 
   // Rows carry a key: a row that comes or goes must not turn the one under the pointer into another.
+  // What has none is matched by its place between its neighbours.
   function morphChildren(old, fresh) {
     const wanted = new Set([...fresh.childNodes].map(keyOf).filter(Boolean));
     const keyed = new Map([...old.childNodes].filter(keyOf).map((node) => [keyOf(node), node]));
     let cursor = old.firstChild;
     for (const child of [...fresh.childNodes]) {
-      while (cursor && keyOf(cursor) && !wanted.has(keyOf(cursor))) cursor = drop(cursor);
       const key = keyOf(child);
-      const match = key ? keyed.get(key) : cursor && isAlike(cursor, child) ? cursor : null;
-      if (!match || !isAlike(match, child)) {
-        old.insertBefore(child, cursor);
-      } else {
+      let match = keyed.get(key);
+      while (cursor && cursor !== match && !wanted.has(keyOf(cursor)) && (match || keyOf(cursor))) cursor = drop(cursor);
+      if (!key && cursor && !keyOf(cursor)) match = cursor;
+      if (match && match.nodeName === child.nodeName) {
         if (match === cursor) cursor = cursor.nextSibling;
         else old.insertBefore(match, cursor);
         morph(match, child);
+      } else {
+        old.insertBefore(child, cursor);
+        if (match && match === cursor) cursor = drop(cursor);
       }
     }
     while (cursor) cursor = drop(cursor);

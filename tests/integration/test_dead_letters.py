@@ -1,0 +1,356 @@
+"""Dead letters: listed page by page and by group; redriven or discarded once, the order they belong to along with them."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import Any
+
+import pytest
+import redis
+import sample_tasks
+from hands import Hands
+from mall_floor import Floor
+from processes import Processes
+from rq import Queue
+from rq.serializers import JSONSerializer
+from snapshots import changes, snapshot
+
+from jobs import keys
+from jobs.errors import InvalidField, NotFound, Permanent
+from jobs.queue import dead_letters
+from jobs.queue.job import Call
+from jobs.queue.script import QUEUE_DIR, script
+from jobs.queue.task import enqueue
+
+REDRIVE = script(QUEUE_DIR / "redrive.lua")
+DISCARD = script(QUEUE_DIR / "discard.lua")
+NOW = 1_763_764_205.0
+
+
+def kill(hands: Hands, job_id: str, error: str = "no", died_at: float | None = None, **options: Any) -> None:
+    """Makes a job and a dead letter of it."""
+    enqueue(hands.client, sample_tasks.fail.spec("x", job_id=job_id, **options), now=NOW)
+    hands.fail(hands.must_claim(options.get("queue", "default")), Permanent(error), now=died_at)
+
+
+def ids(client: redis.Redis, limit: int = 100, group: str | None = None) -> list[list[str]]:
+    """The ids on each page, from the first to the last."""
+    pages, cursor = [], None
+    while True:
+        page, cursor = dead_letters.page(client, group=group, cursor=cursor, limit=limit)
+        if page:
+            pages.append([letter.id for letter in page])
+        if cursor is None:
+            return pages
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def test_a_dead_letter_says_what_it_was_and_why_it_died(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "j1", "no such street", died_at=NOW)
+    letter = dead_letters.get(redis_client, "j1")
+    assert (letter.id, letter.task, letter.queue, letter.args, letter.kwargs) == ("j1", "sample.fail", "default", ["x"], {})
+    assert (letter.error_type, letter.error, letter.died_at, letter.redrives) == ("Permanent", "no such street", NOW, 0)
+    assert [attempt.error for attempt in letter.attempts] == ["no such street"]
+    assert dead_letters.count(redis_client) == 1
+
+
+@pytest.mark.parametrize("job_id", ["none", "alive"])
+def test_what_is_no_dead_letter_is_not_found(redis_client: redis.Redis, hands: Hands, job_id: str) -> None:
+    enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id="alive"), now=NOW)
+    for call in (dead_letters.get, dead_letters.redrive, dead_letters.discard):
+        before = snapshot(redis_client)
+        with pytest.raises(NotFound, match=f"no dead letter with id '{job_id}'"):
+            call(redis_client, job_id)
+        assert changes(before, snapshot(redis_client)) == {}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 7, 100])
+def test_pages_show_each_dead_letter_once_the_newest_first_also_when_they_died_at_one_instant(
+    redis_client: redis.Redis, hands: Hands, limit: int
+) -> None:
+    for number, died_at in enumerate([NOW, NOW + 1, NOW + 1, NOW + 1, NOW + 2, NOW + 2, NOW]):
+        kill(hands, f"j{number}", died_at=died_at)
+    pages = ids(redis_client, limit)
+    assert [job_id for page in pages for job_id in page] == ["j5", "j4", "j3", "j2", "j1", "j6", "j0"]
+    assert all(len(page) == limit for page in pages[:-1])
+
+
+def test_a_dead_letter_that_leaves_between_two_pages_shifts_no_other(redis_client: redis.Redis, hands: Hands) -> None:
+    for number in range(6):
+        kill(hands, f"j{number}", died_at=NOW + number)
+    page, cursor = dead_letters.page(redis_client, group=None, cursor=None, limit=2)
+    dead_letters.discard(redis_client, "j5")
+    dead_letters.discard(redis_client, "j3")
+    rest, _ = dead_letters.page(redis_client, group=None, cursor=cursor, limit=10)
+    assert [letter.id for letter in [*page, *rest]] == ["j5", "j4", "j2", "j1", "j0"]
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "x:j1", "nan", "nan:j1", ":"])
+def test_a_cursor_that_is_none_is_refused(redis_client: redis.Redis, cursor: str) -> None:
+    with pytest.raises(InvalidField, match="cursor: not a cursor of this list"):
+        dead_letters.page(redis_client, group=None, cursor=cursor, limit=1)
+
+
+def test_dead_letters_are_grouped_by_task_and_error(redis_client: redis.Redis, hands: Hands) -> None:
+    for number in range(3):
+        kill(hands, f"a{number}", f"order {number} has no street", died_at=NOW + number)
+    kill(hands, "b", "no stamp")
+    first, second = dead_letters.groups(redis_client)
+    assert (first.task, first.error_type, first.count, second.count) == ("sample.fail", "Permanent", 3, 1)
+    assert first.error in {f"order {number} has no street" for number in range(3)}
+    assert ids(redis_client, 2, group=first.group) == [["a2", "a1"], ["a0"]]
+    assert ids(redis_client, group=second.group) == [["b"]]
+    assert ids(redis_client, group="none") == []
+
+
+def test_an_entry_whose_job_is_gone_or_unreadable_spoils_no_list(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "good", died_at=NOW)
+    kill(hands, "unreadable", died_at=NOW + 1)
+    redis_client.hset("rq:job:unreadable", mapping={"data": b"\x80\x04", "attempts": "{", "error": b"\xff"})
+    redis_client.zadd(keys.DEAD, {"gone": NOW + 2})
+    assert ids(redis_client, 1) == [["unreadable"], ["good"]]
+    letter = dead_letters.get(redis_client, "unreadable")
+    assert (letter.args, letter.kwargs, letter.attempts) == (None, None, [])
+    assert [(group.task, group.count) for group in dead_letters.groups(redis_client)] == [("sample.fail", 2)]
+    with pytest.raises(NotFound):
+        dead_letters.get(redis_client, "gone")
+
+
+# --- redrive ---------------------------------------------------------------------------------
+
+
+def test_a_redriven_job_is_back_on_its_queue_with_a_fresh_budget_and_its_history(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "j1", "no such street")
+    before = snapshot(redis_client)
+    dead_letters.redrive(redis_client, "j1")
+    after = snapshot(redis_client)
+    job = after["rq:job:j1"]
+    assert (job["status"], job["failures"], job["redrives"], job["attempts"]) == (
+        "queued",
+        "0",
+        "1",
+        before["rq:job:j1"]["attempts"],
+    )
+    assert not {"crashes", "died_at", "acked", "ended_at", "exc_info"} & set(job)
+    assert after["rq:queue:default"] == ["j1"]
+    assert not {"rq:failed:default", "turnstile:dead", "rq:results:j1", "rq:job:j1!ttl"} & set(after)
+    claim = hands.must_claim("default")
+    assert claim.attempt == 1
+    assert hands.finish(claim) == 1
+
+
+def test_a_second_redrive_finds_nothing_and_writes_nothing(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "j1")
+    dead_letters.redrive(redis_client, "j1")
+    before = snapshot(redis_client)
+    for call in (dead_letters.redrive, dead_letters.discard):
+        with pytest.raises(NotFound):
+            call(redis_client, "j1")
+    assert (
+        REDRIVE(redis_client, ["rq:job:j1", keys.failed("default"), "rq:results:j1", keys.DEAD], ["j1", "default", NOW, "", NOW])
+        == 0
+    )
+    assert DISCARD(redis_client, ["rq:job:j1", keys.failed("default"), "rq:results:j1", keys.DEAD], ["j1"]) == 0
+    assert changes(before, snapshot(redis_client)) == {}
+
+
+def test_a_job_can_be_redriven_with_other_arguments_that_its_task_takes(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "j1")
+    for args, kwargs in (([], None), (["a", "b"], None), (None, {"cause": 1})):
+        with pytest.raises(InvalidField, match=r"args: sample\.fail"):
+            dead_letters.redrive(redis_client, "j1", args=args, kwargs=kwargs)
+    assert dead_letters.count(redis_client) == 1
+    dead_letters.redrive(redis_client, "j1", args=[], kwargs={"reason": "new"})
+    assert hands.must_claim("default").call() == Call("sample_tasks.fail", (), {"reason": "new"})
+
+
+def test_the_arguments_of_a_job_that_belongs_to_a_state_or_that_nobody_knows_cannot_be_changed(
+    redis_client: redis.Redis, hands: Hands
+) -> None:
+    enqueue(redis_client, sample_tasks.own.spec(job_id="owned"), now=NOW)
+    hands.fail(hands.must_claim("default"), Permanent("no"))
+    kill(hands, "unknown")
+    redis_client.hset("rq:job:unknown", "data", '["os.system", null, ["true"], {}]')
+    for job_id in ("owned", "unknown"):
+        with pytest.raises(InvalidField, match="args: "):
+            dead_letters.redrive(redis_client, job_id, args=[])
+
+
+def test_many_are_redriven_the_oldest_first_and_by_group(redis_client: redis.Redis, hands: Hands) -> None:
+    for number in range(4):
+        kill(hands, f"a{number}", died_at=NOW + number)
+    kill(hands, "b", "other", died_at=NOW - 1)
+    [group] = {letter.group for letter in dead_letters.page(redis_client, group=None, cursor=None, limit=4)[0]}
+    assert dead_letters.redrive_all(redis_client, group=group, rate_per_s=None) == 4
+    assert snapshot(redis_client)["rq:queue:default"] == ["a0", "a1", "a2", "a3"]
+    assert dead_letters.redrive_all(redis_client, group=None, rate_per_s=None) == 1
+    before = snapshot(redis_client)
+    assert dead_letters.redrive_all(redis_client, group=None, rate_per_s=None) == 0
+    assert changes(before, snapshot(redis_client)) == {}
+    assert before["rq:queue:default"] == ["a0", "a1", "a2", "a3", "b"]
+
+
+def test_a_rate_spreads_the_redriven_jobs_over_time(redis_client: redis.Redis, hands: Hands) -> None:
+    for number in range(3):
+        kill(hands, f"j{number}", died_at=NOW + number)
+    started = time.time()
+    assert dead_letters.redrive_all(redis_client, group=None, rate_per_s=0.1) == 3
+    after = snapshot(redis_client)
+    assert (after["rq:queue:default"], after["rq:job:j1"]["status"]) == (["j0"], "scheduled")
+    waiting = after["rq:scheduled:default"]
+    assert set(waiting) == {"j1", "j2"}
+    assert 10 <= waiting["j1"] - started < 20 <= waiting["j2"] - started < 30
+    assert hands.promote("default") == 2
+    assert [hands.must_claim("default").id for _ in range(3)] == ["j0", "j1", "j2"]
+
+
+# --- discard ---------------------------------------------------------------------------------
+
+
+def test_a_discarded_job_leaves_nothing_behind(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "kept", died_at=NOW)
+    kept = snapshot(redis_client)
+    kill(hands, "j1", died_at=NOW)
+    dead_letters.discard(redis_client, "j1")
+    after = snapshot(redis_client)
+    assert {key for key in changes(kept, after) if "stats" not in key} == {"turnstile:totals:default", "turnstile:bell:default"}
+    with pytest.raises(NotFound):
+        dead_letters.discard(redis_client, "j1")
+    assert changes(after, snapshot(redis_client)) == {}
+
+
+# --- orders ----------------------------------------------------------------------------------
+
+
+QUEUES = {"pick": "picking", "pack": "packing", "deliver": "delivery"}
+
+
+def dead_at(hands: Hands, floor: Floor, step: str) -> str:
+    """An order that died at the step; five of its SKU A are reserved once it has been picked."""
+    order_id = floor.order(("A", 5))
+    steps = list(QUEUES)
+    hands.work_off(*(QUEUES[before] for before in steps[: steps.index(step)]))
+    field = "slip" if step == "deliver" else "lines"
+    good = floor.client.hget(keys.order(order_id), field)
+    floor.client.hset(keys.order(order_id), field, "{")
+    hands.work_off(QUEUES[step])
+    floor.client.hset(keys.order(order_id), field, good)
+    return order_id
+
+
+@pytest.mark.parametrize(("step", "status"), [("pick", "picking"), ("pack", "packing"), ("deliver", "delivering")])
+def test_the_order_dies_with_its_job_and_goes_on_at_the_step_that_failed(
+    redis_client: redis.Redis, hands: Hands, floor: Floor, step: str, status: str
+) -> None:
+    floor.put("A", 9)
+    order_id = dead_at(hands, floor, step)
+    view = floor.view(order_id)
+    assert (view.status, view.step) == ("dead", step)
+    assert view.attempts[-1].step == step
+    assert view.reason == view.attempts[-1].error
+    assert view.reason is not None and "cannot be read" in view.reason
+    held = 0 if step == "pick" else 5
+    assert floor.stock("A") == (9, held)
+    floor.check_books()
+    job_id = f"{order_id}-{step}"
+    dead_letters.redrive(redis_client, job_id)
+    view = floor.view(order_id)
+    assert (view.status, view.reason) == (status, None)
+    floor.check_books()
+    before = snapshot(redis_client)
+    with pytest.raises(NotFound):
+        dead_letters.redrive(redis_client, job_id)
+    assert changes(before, snapshot(redis_client)) == {}
+    assert hands.work(QUEUES[step])
+    assert (floor.view(order_id).attempts[-1].attempt, floor.view(order_id).attempts[-1].step) == (1, step)
+    floor.check_books()
+
+
+@pytest.mark.parametrize(("step", "held"), [("pick", 0), ("pack", 5), ("deliver", 5)])
+def test_discarding_an_orders_job_leaves_it_dead_for_good_and_gives_back_its_stock(
+    redis_client: redis.Redis, hands: Hands, floor: Floor, step: str, held: int
+) -> None:
+    floor.put("A", 9)
+    order_id = dead_at(hands, floor, step)
+    assert floor.stock("A") == (9, held)
+    dead_letters.discard(redis_client, f"{order_id}-{step}")
+    assert (floor.status(order_id), floor.stock("A")) == ("dead", (9, 0))
+    assert not redis_client.hexists(keys.order(order_id), "dead_job")
+    floor.check_books()
+    before = snapshot(redis_client)
+    with pytest.raises(NotFound):
+        dead_letters.discard(redis_client, f"{order_id}-{step}")
+    assert changes(before, snapshot(redis_client)) == {}
+
+
+def test_a_redriven_job_may_die_and_be_redriven_again(redis_client: redis.Redis, hands: Hands, floor: Floor) -> None:
+    order_id = dead_at(hands, floor, "pack")
+    for number in range(3):
+        dead_letters.redrive(redis_client, f"{order_id}-pack")
+        claim = hands.must_claim("packing")
+        assert claim.attempt == 1
+        hands.fail(claim, Permanent(f"no {number}"))
+        assert floor.view(order_id).reason == f"no {number}"
+    assert dead_letters.get(redis_client, f"{order_id}-pack").redrives == 3
+    floor.check_books()
+
+
+def test_what_was_requeued_with_rqs_own_command_goes_on_as_well(
+    redis_client: redis.Redis, hands: Hands, floor: Floor, processes: Processes, redis_url: str
+) -> None:
+    order_id = dead_at(hands, floor, "pack")
+    assert floor.status(order_id) == "dead"
+    command = processes.start("rq", "requeue", "-u", redis_url, "-S", "json", "--queue", "packing", f"{order_id}-pack")
+    assert command.ended(20) == 0, command.output
+    assert snapshot(redis_client)["rq:queue:packing"] == [f"{order_id}-pack"]
+    assert hands.work("packing")
+    assert floor.status(order_id) == "delivering"
+    floor.check_books()
+    registry = Queue("packing", connection=redis_client, serializer=JSONSerializer).failed_job_registry
+    assert registry.get_job_ids(cleanup=False) == []
+
+
+def test_a_job_of_an_order_that_a_stock_client_enqueued_by_keyword_dies_with_its_order(
+    redis_client: redis.Redis, hands: Hands, floor: Floor
+) -> None:
+    order_id = floor.order(("A", 1))
+    hands.work_off("picking")
+    redis_client.hset(f"rq:job:{order_id}-pack", "data", f'["jobs.mall.steps.pack", null, [], {{"order_id": "{order_id}"}}]')
+    hands.fail(hands.must_claim("packing"), Permanent("no such street"))
+    assert floor.status(order_id) == "dead"
+    dead_letters.redrive(redis_client, f"{order_id}-pack")
+    assert floor.status(order_id) == "packing"
+
+
+def test_a_job_whose_arguments_name_no_order_dies_alone(redis_client: redis.Redis, hands: Hands, floor: Floor) -> None:
+    order_id = floor.order(("A", 1))
+    hands.work_off("picking")
+    redis_client.hset(f"rq:job:{order_id}-pack", "data", '["jobs.mall.steps.pack", null, [], {}]')
+    assert hands.fail(hands.must_claim("packing"), TypeError("order_id is missing")) == 1
+    assert hands.promote("packing") == 1
+    assert hands.fail(hands.must_claim("packing"), Permanent("order_id is missing")) == 1
+    dead_letters.redrive(redis_client, f"{order_id}-pack")
+    hands.fail(hands.must_claim("packing"), Permanent("order_id is missing"))
+    dead_letters.discard(redis_client, f"{order_id}-pack")
+    floor.check_books()
+
+
+def test_nothing_of_an_order_changes_when_its_job_was_deleted_while_it_ran(
+    redis_client: redis.Redis, hands: Hands, floor: Floor
+) -> None:
+    order_id = floor.order(("A", 1))
+    hands.work_off("picking")
+    claim = hands.must_claim("packing")
+    redis_client.delete(f"rq:job:{order_id}-pack")
+    before = snapshot(redis_client)
+    assert hands.fail(claim, Permanent("no such street")) == 0
+    assert set(changes(before, snapshot(redis_client))) == {"rq:wip:packing"}
+    assert floor.status(order_id) == "packing", "an order is not dead without a dead letter that leads back"
+
+
+def test_the_time_of_death_may_be_any_number(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "j1", died_at=time.time())
+    assert math.isfinite(dead_letters.get(redis_client, "j1").died_at)

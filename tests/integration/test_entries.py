@@ -1,0 +1,320 @@
+"""Entries: each event counted once, accepted = counted + pending at every instant, whatever is repeated or killed."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import time
+import zoneinfo
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+
+import pytest
+import redis
+from asking import Ask
+from hands import Hands
+from killing import Killer
+from snapshots import changes, snapshot
+
+from jobs import keys
+from jobs.connections import connect_async
+from jobs.errors import InvalidField
+from jobs.mall import counting, entries, footfall, reconcile, reports
+from jobs.mall.footfall import Bucket, Series, Summary, Today, Totals
+from jobs.settings import Settings
+
+NOW = datetime(2025, 11, 21, 22, 30, 5, tzinfo=UTC).timestamp()
+BERLIN = zoneinfo.ZoneInfo("Europe/Berlin")
+Send = Callable[..., list[bool]]
+
+
+@pytest.fixture
+def send(redis_client: redis.Redis, ask: Ask, settings: Settings) -> Send:
+    """Sends events in one request; says of each whether it was new."""
+
+    def sent(*events: dict[str, Any], now: float = NOW) -> list[bool]:
+        parsed = [
+            entries.parse(json.dumps({"gate": "north", **event}).encode(), settings=settings, zone=BERLIN, now=now)
+            for event in events
+        ]
+        return ask(partial(entries.ingest, entries=parsed, settings=settings, now=now))
+
+    return sent
+
+
+@pytest.fixture
+def summary(ask: Ask) -> Callable[[], Summary]:
+    """The summary as the API shows it, which must add up whenever it is asked for."""
+
+    def shown(now: float = NOW) -> Summary:
+        found = ask(partial(footfall.summary, zone=BERLIN, now=now))
+        assert found.accepted == found.counted + found.pending
+        return found
+
+    return shown
+
+
+def events(number: int, start: int = 0) -> Iterator[dict[str, Any]]:
+    return ({"event_id": f"e{index}"} for index in range(start, start + number))
+
+
+# --- taking in -------------------------------------------------------------------------------
+
+
+def test_a_new_event_waits_in_the_buffer_and_a_count_job_is_due(redis_client: redis.Redis, send: Send) -> None:
+    assert send({"event_id": "e1", "direction": "out", "count": 3}) == [True]
+    after = snapshot(redis_client)
+    job_id = after.pop("turnstile:entries:job")
+    assert after.pop(f"rq:job:{job_id}")["status"] == "queued"
+    assert {key: value for key, value in after.items() if ":stats:" not in key} == {
+        "turnstile:entries": {"accepted": "1"},
+        "turnstile:entries:buffer": [f"2025-11-21T22:30|2025-11-21|out|3|{NOW:.3f}|north"],
+        "turnstile:seen:ee1": "",
+        "turnstile:seen:ee1!ttl": True,
+        "rq:queue:entries": [job_id],
+        "rq:queues": {"rq:queue:entries"},
+        "turnstile:bell:entries": ["1"],
+        "turnstile:totals:entries": {"enqueued": "1"},
+    }
+
+
+@pytest.mark.parametrize("event", [{"event_id": "e1"}, {"sensor": "s", "seq": 0}, {"sensor": "s", "seq": 2**53}])
+def test_the_same_event_again_is_a_duplicate_and_writes_nothing(
+    redis_client: redis.Redis, send: Send, event: dict[str, Any]
+) -> None:
+    assert send(event, event) == [True, False]
+    before = snapshot(redis_client)
+    assert send(event) == [False]
+    assert send({**event, "gate": "south", "count": 9}) == [False], "the identity decides, not the content"
+    assert changes(before, snapshot(redis_client)) == {}
+
+
+def test_events_of_other_identities_are_no_duplicates(send: Send) -> None:
+    assert send({"event_id": "e1"}, {"event_id": "E1"}, {"event_id": "e1 "}, {"event_id": "s0|s"}) == [True] * 4
+    assert send(*({"sensor": "s", "seq": seq} for seq in (0, 1, 65_535, 65_536, 131_072))) == [True] * 5
+    assert send({"sensor": "0|s", "seq": 0}, {"sensor": "S", "seq": 0}, {"event_id": "e0"}) == [True] * 3
+
+
+def test_what_was_seen_is_remembered_longer_than_an_event_may_be_old(
+    redis_client: redis.Redis, send: Send, settings: Settings
+) -> None:
+    send({"event_id": "e1"}, {"sensor": "s", "seq": 5})
+    for key in redis_client.scan_iter(match=f"{keys.SEEN_PREFIX}*"):
+        assert redis_client.ttl(key) > settings.entry_max_age_s + settings.entry_max_ahead_s + 3_000
+
+
+def test_later_events_pile_up_behind_the_count_job_that_is_due(redis_client: redis.Redis, send: Send) -> None:
+    for number in range(5):
+        send({"event_id": f"e{number}"})
+    after = snapshot(redis_client)
+    assert (len(after["rq:queue:entries"]), len(after["turnstile:entries:buffer"])) == (1, 5)
+
+
+def test_ten_thousand_events_are_taken_in_at_once(
+    redis_client: redis.Redis, hands: Hands, send: Send, summary: Callable[[], Summary]
+) -> None:
+    many = list(events(entries.MAX_EVENTS))
+    assert all(send(*many))
+    assert not any(send(*many))
+    assert summary().pending == entries.MAX_EVENTS
+    hands.work_off("entries")
+    assert (summary().counted, summary().today.in_) == (entries.MAX_EVENTS, entries.MAX_EVENTS)
+
+
+def test_equal_requests_at_once_count_each_event_once(redis_url: str, redis_client: redis.Redis, settings: Settings) -> None:
+    parsed = [
+        entries.parse(json.dumps({"gate": "n", **event}).encode(), settings=settings, zone=BERLIN, now=NOW)
+        for event in events(50)
+    ]
+
+    async def all_at_once() -> list[list[bool]]:
+        client = connect_async(redis_url)
+        try:
+            return await asyncio.gather(*(entries.ingest(client, parsed, settings=settings, now=NOW) for _ in range(20)))
+        finally:
+            await client.aclose()
+
+    assert sum(sum(answer) for answer in asyncio.run(all_at_once())) == 50
+    assert redis_client.llen(keys.ENTRIES_BUFFER) == 50
+
+
+# --- counting --------------------------------------------------------------------------------
+
+
+def test_counting_sums_by_minute_and_by_gate_and_empties_the_buffer(
+    redis_client: redis.Redis, hands: Hands, send: Send, summary: Callable[[], Summary]
+) -> None:
+    send(
+        {"event_id": "e1", "count": 3},
+        {"event_id": "e2", "at": "2025-11-21T22:30:59Z"},
+        {"event_id": "e3", "direction": "out", "count": 2, "gate": "süd: 2"},
+        {"event_id": "e4", "at": "2025-11-21T23:29:00+01:00"},
+        {"event_id": "e5", "at": "2025-11-21T00:10:00+01:00"},
+    )
+    claim = hands.must_claim("entries")
+    assert hands.run(claim) == 5
+    after = snapshot(redis_client)
+    assert {key: value for key, value in after.items() if "footfall" in key or "gates" in key or ":entries" in key} == {
+        "rq:wip:entries": after["rq:wip:entries"],
+        "turnstile:bell:entries": ["1"],
+        "turnstile:totals:entries": {"enqueued": "1"},
+        "turnstile:entries": {"accepted": "5", "counted": "5"},
+        "turnstile:footfall:dirty": {"2025-11-20", "2025-11-21"},
+        "turnstile:footfall:minute:2025-11-20": {"23:10|in|north": "1"},
+        "turnstile:footfall:minute:2025-11-21": {"22:30|in|north": "4", "22:30|out|süd: 2": "2", "22:29|in|north": "1"},
+        "turnstile:gates:2025-11-21": {"in|north": "6", "out|süd: 2": "2"},
+        "turnstile:gates:2025-11-21!ttl": True,
+    } | {key: value for key, value in after.items() if ":stats:entries" in key}
+    found = summary()
+    assert found == Summary(5, 5, 0, 0.0, 4, Today("2025-11-21", 6, 2), {"north": Totals(6, 0), "süd: 2": Totals(0, 2)})
+
+
+def test_a_count_job_that_runs_again_counts_nothing_again(redis_client: redis.Redis, hands: Hands, send: Send) -> None:
+    send(*events(3))
+    claim = hands.must_claim("entries")
+    assert hands.run(claim) == 3
+    before = snapshot(redis_client)
+    assert hands.run(claim) == 0
+    assert changes(before, snapshot(redis_client)) == {}
+
+
+def test_a_count_job_that_is_not_due_counts_nothing(redis_client: redis.Redis, hands: Hands, send: Send) -> None:
+    send(*events(3))
+    claim = hands.must_claim("entries")
+    redis_client.set(keys.ENTRIES_JOB, "another")
+    before = snapshot(redis_client)
+    assert hands.run(claim) == 0
+    assert changes(before, snapshot(redis_client)) == {}
+
+
+def test_events_that_come_while_a_count_job_runs_are_counted_by_it_or_by_the_next(
+    redis_client: redis.Redis, hands: Hands, send: Send, summary: Callable[[], Summary]
+) -> None:
+    send(*events(3))
+    claim = hands.must_claim("entries")
+    send(*events(3, start=3))
+    assert hands.run(claim) == 6
+    send(*events(2, start=6))
+    assert len(snapshot(redis_client)["rq:queue:entries"]) == 1, "the buffer was empty: a new job is due"
+    hands.finish(claim)
+    hands.work_off("entries")
+    assert summary().counted == 8
+
+
+def test_a_count_job_hands_over_after_some_slices(
+    redis_client: redis.Redis, hands: Hands, send: Send, monkeypatch: pytest.MonkeyPatch, summary: Callable[[], Summary]
+) -> None:
+    monkeypatch.setattr(counting, "SLICES", 2)
+    monkeypatch.setattr(counting, "current", lambda: Settings(count_batch=3))
+    send(*events(10))
+    claim = hands.must_claim("entries")
+    assert hands.run(claim) == 6
+    after = snapshot(redis_client)
+    assert after["rq:queue:entries"] == [after["turnstile:entries:job"]] != [claim.id]
+    assert (summary().counted, summary().pending) == (6, 4)
+    assert hands.run(claim) == 0
+    assert changes(after, snapshot(redis_client)) == {}
+    hands.work_off("entries")
+    assert (summary().counted, redis_client.exists(keys.ENTRIES_JOB)) == (10, 0)
+
+
+def test_the_lag_is_the_age_of_the_oldest_event_that_waits(send: Send, ask: Ask) -> None:
+    send({"event_id": "e1"}, now=NOW - 7)
+    send({"event_id": "e2"}, now=NOW - 2)
+    assert ask(partial(footfall.summary, zone=BERLIN, now=NOW)).lag_s == 7.0
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_every_event_is_counted_once_whichever_round_trip_the_counter_is_killed_at(
+    redis_client: redis.Redis,
+    hands: Hands,
+    send: Send,
+    killer: Killer,
+    monkeypatch: pytest.MonkeyPatch,
+    summary: Callable[[], Summary],
+    after: bool,
+) -> None:
+    monkeypatch.setattr(counting, "SLICES", 2)
+    monkeypatch.setattr(counting, "current", lambda: Settings(count_batch=3))
+    for round_trip in itertools.count():
+        redis_client.flushall()
+        send(*events(8))
+        with killer.at(round_trip, after=after):
+            hands.work_off("entries")
+        summary()
+        send(*events(4, start=6))
+        summary()
+        for _ in range(3):
+            hands.reclaim("entries")
+            reconcile.reconcile(redis_client, now=time.time() + 100, after_s=1.0)
+            hands.work_off("entries")
+        found = summary()
+        assert (found.accepted, found.counted, found.pending, found.today.in_) == (10, 10, 0, 10), round_trip
+        assert redis_client.hget("turnstile:footfall:minute:2025-11-21", "22:30|in|north") == b"10"
+        if not killer.struck:
+            break
+    assert round_trip > 5
+
+
+# --- the series ------------------------------------------------------------------------------
+
+
+def series(ask: Ask, start: str, end: str, bucket: str, gate: str | None = None, minutes_from: str = "2025-01-01") -> Series:
+    def at(text: str) -> datetime:
+        return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+    return ask(partial(footfall.series, start=at(start), end=at(end), bucket=bucket, gate=gate, minutes_from=at(minutes_from)))
+
+
+@pytest.fixture
+def _counted(hands: Hands, send: Send) -> None:
+    send(
+        {"event_id": "e1", "at": "2025-11-21T09:59:59Z", "count": 2},
+        {"event_id": "e2", "at": "2025-11-21T10:00:00Z", "count": 3},
+        {"event_id": "e3", "at": "2025-11-21T10:05:00Z", "direction": "out", "gate": "south"},
+        {"event_id": "e4", "at": "2025-11-20T23:00:00Z", "count": 5},
+    )
+    hands.work_off("entries")
+
+
+@pytest.mark.usefixtures("_counted")
+def test_the_series_shows_what_was_counted_by_minute_hour_and_day(ask: Ask) -> None:
+    minutes = series(ask, "2025-11-21T10:00", "2025-11-21T10:05", "minute")
+    assert minutes.buckets == [Bucket("2025-11-21T10:00:00Z", 3, 0)]
+    hours = series(ask, "2025-11-20T00:00", "2025-11-22T00:00", "hour")
+    assert hours.buckets == [
+        Bucket("2025-11-20T23:00:00Z", 5, 0),
+        Bucket("2025-11-21T09:00:00Z", 2, 0),
+        Bucket("2025-11-21T10:00:00Z", 3, 1),
+    ]
+    days = series(ask, "2025-11-20T00:00", "2025-11-22T00:00", "day")
+    assert days.buckets == [Bucket("2025-11-20T00:00:00Z", 5, 0), Bucket("2025-11-21T00:00:00Z", 5, 1)]
+    assert days.totals == hours.totals == Totals(10, 1)
+    assert series(ask, "2025-11-20T00:00", "2025-11-22T00:00", "day", gate="south").totals == Totals(0, 1)
+
+
+@pytest.mark.usefixtures("_counted")
+def test_old_days_answer_from_the_hours(ask: Ask, redis_client: redis.Redis) -> None:
+    reports.roll_up()
+    redis_client.delete("turnstile:footfall:minute:2025-11-20")
+    found = series(ask, "2025-11-20T00:00", "2025-11-22T00:00", "day", minutes_from="2025-11-21")
+    assert found.buckets == [Bucket("2025-11-20T00:00:00Z", 5, 0), Bucket("2025-11-21T00:00:00Z", 5, 1)]
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "bucket", "field"),
+    [
+        ("2025-11-21", "2025-11-21", "day", "to"),
+        ("2025-11-21", "2025-11-20", "day", "to"),
+        ("2025-01-01", "2025-02-01", "minute", "from"),
+    ],
+)
+def test_a_span_that_makes_no_sense_or_is_too_long_is_refused(
+    ask: Ask, redis_client: redis.Redis, start: str, end: str, bucket: str, field: str
+) -> None:
+    with pytest.raises(InvalidField) as caught:
+        series(ask, start, end, bucket)
+    assert caught.value.field == field

@@ -1,0 +1,83 @@
+"""A private Valkey or Redis for the tests: a real process on a unix socket that can be killed and started again.
+
+Every write is on disk before it is answered, as in production. The binary is the one that the embedded server
+would take, or the one that TURNSTILE_TEST_REDIS names.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import redis
+
+from jobs.children import end_with_parent
+from jobs.engine import find_engine
+
+START_LIMIT_S = 20.0
+POLL_S = 0.005
+
+BINARY = os.environ.pop("TURNSTILE_TEST_REDIS", None)
+"""Taken out of the environment: the product refuses TURNSTILE_ names that it does not know."""
+
+
+class Server:
+    """One server and its data folder."""
+
+    def __init__(self) -> None:
+        self.binary = BINARY or find_engine().binary
+        # Not pytest's folder: a socket's path has room for about a hundred characters.
+        self.folder = Path(tempfile.mkdtemp(prefix="turnstile-"))
+        self.url = f"unix://{self.folder}/s"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it, or starts it again on the same data, and waits until it answers."""
+        options = {
+            "port": "0",
+            "unixsocket": f"{self.folder}/s",
+            "dir": str(self.folder),
+            "appendonly": "yes",
+            "appendfsync": "always",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+        }
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self.binary, *(word for name, value in options.items() for word in (f"--{name}", value))],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                preexec_fn=end_with_parent(),
+            )
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise AssertionError(f"{self.binary} did not start:\n{(self.folder / 'log').read_text()}")
+            time.sleep(POLL_S)
+
+    def kill(self) -> None:
+        """SIGKILL, as an outage: what it answered is on disk."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def remove(self) -> None:
+        """Ends it and deletes its data."""
+        self.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _answers(self) -> bool:
+        client = redis.Redis.from_url(self.url)
+        try:
+            return bool(client.ping())
+        except redis.exceptions.RedisError:
+            return False
+        finally:
+            client.close()
