@@ -14,7 +14,7 @@ import structlog
 
 from jobs.settings import Settings
 
-QUIET = ("httpx", "httpcore", "rq.worker", "rq.job", "rq.scripts", "rq_scheduler.scheduler", "uvicorn", "asyncio")
+QUIET = ("httpx", "httpcore", "rq.scripts", "rq_scheduler.scheduler", "uvicorn", "asyncio")
 
 
 def configure(settings: Settings, *, process: str) -> None:
