@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 
 from jobs import connections, keys
 from jobs.errors import Permanent
@@ -39,6 +40,8 @@ STEP_RETRY = Backoff(current().step_max_attempts, current().backoff_base_s, curr
 UNTIL_IT_WORKS = Backoff(max_attempts=1_000_000, base_s=0.5, cap_s=5.0)
 """For jobs that serve a buffer: they have no fate of their own, what waits in the buffer has."""
 STEP_LIMIT_S = 60.0
+TRACE_ID = slice(3, 35)
+"""Where a traceparent holds the trace id."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +151,9 @@ def _begin(order_id: str, step: Step) -> Begun | None:
     if version == 0:
         return None  # done before, cancelled or ended: this job has nothing left to do
     texts = [part.decode() for part in found]
-    return Begun(order_id, version, dict(zip(texts[::2], texts[1::2], strict=True)))
+    fields = dict(zip(texts[::2], texts[1::2], strict=True))
+    structlog.contextvars.bind_contextvars(order_id=order_id, trace_id=fields.get("trace", "")[TRACE_ID])
+    return Begun(order_id, version, fields)
 
 
 def _end(
