@@ -106,22 +106,19 @@ DEAD = "turnstile:dead"
 AUDIT = "turnstile:audit"
 """stream `at what who target`, about 10,000 entries; every action of an operator."""
 
-LEADER = "turnstile:leader"
-"""string `token`, expires after the leader's lease; the scheduler that leads."""
-
 SCHEDULER = "turnstile:scheduler"
-"""hash `heartbeat_at name pid` and counts since the beginning: `promoted fired skipped late reclaimed quarantined ghosts
-requeued reconciled dangling ended unknown unreadable dead_found dead_gone`; the leading scheduler."""
+"""hash `heartbeat_at name pid` and counts since the beginning: `promoted fired skipped late unknown reclaimed quarantined
+requeued reconciled`; the leading scheduler."""
 
 SCHEDULER_LOCK = "rq:scheduler_lock"
-"""string; rq-scheduler's own lock, held by the leader (lead.lua), so that a stock `rqscheduler` stands aside. Expires."""
+"""string `token`; rq-scheduler's own lock is the leader's lease, so that a stock `rqscheduler` stands aside. lead.lua; expires."""
 
 PERIODIC = "turnstile:periodic"
 """set of names of the periodic jobs that are registered; the scheduler at boot."""
 
 
 def periodic(name: str) -> str:
-    """hash `last_fire_at last_job_id runs times skipped`; fire.lua. Deleted when the job leaves the table."""
+    """hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua. Deleted when the job leaves the table."""
     return f"turnstile:periodic:{name}"
 
 

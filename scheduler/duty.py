@@ -16,13 +16,12 @@ Counts = Mapping[str, int]
 
 
 class Duty(Protocol):
-    """One background duty. A tick does what is due and returns; it may be cut off anywhere by a kill."""
+    """One background duty. It may be cut off anywhere by a kill, and be done by two schedulers at once."""
 
-    name: str
     interval_s: float
 
     def tick(self, now: float) -> Counts:
-        """Does what is due at `now` (Unix seconds)."""
+        """Does what is due at `now` (Unix seconds) and returns."""
 
 
 @contextmanager

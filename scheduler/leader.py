@@ -1,7 +1,7 @@
 """Who leads: any number of schedulers may run, one at a time has the lease and does the duties.
 
-The lease keeps the work from being done twice over; it does not have to keep it right. Every script that a
-duty runs is safe beside another leader's, so a process that was frozen in mid-duty and wakes up does no harm.
+The lease keeps the work from being done twice over; it does not have to keep it right. Every write of a duty
+is safe beside another leader's, so a process that was frozen in mid-duty and wakes up does no harm.
 """
 
 from __future__ import annotations
@@ -16,8 +16,6 @@ from jobs import keys
 from jobs.queue.script import beside
 
 LEAD = beside(__file__, "lead")
-RESIGN = beside(__file__, "resign")
-STOCK_LOCK = "rq:scheduler_lock"
 LEASE_S = 5.0
 
 
@@ -25,8 +23,8 @@ class Leader:
     """This process's part in the election. `monotonic` is the clock that measures the lease."""
 
     def __init__(self, client: redis.Redis, *, lease_s: float = LEASE_S, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self.token = uuid.uuid4().hex
         self._client = client
+        self._token = uuid.uuid4().hex
         self._lease_s = lease_s
         self._monotonic = monotonic
         self._until = float("-inf")
@@ -39,12 +37,13 @@ class Leader:
         """Takes or renews the lease; tells whether this process leads. Leads no longer when Redis does not answer."""
         asked_at = self._monotonic()
         self._until = float("-inf")
-        if LEAD(self._client, [keys.LEADER, STOCK_LOCK], [self.token, round(self._lease_s * 1000)]):
+        if LEAD(self._client, [keys.SCHEDULER_LOCK], [self._token, round(self._lease_s * 1000)]):
             # Counted from before the question: Redis starts the lease later than that.
             self._until = asked_at + self._lease_s
         return self.leads()
 
     def resign(self) -> None:
         """Lets another process lead at once."""
-        self._until = float("-inf")
-        RESIGN(self._client, [keys.LEADER, STOCK_LOCK], [self.token])
+        if self.leads():
+            self._until = float("-inf")
+            LEAD(self._client, [keys.SCHEDULER_LOCK], [self._token, 1])

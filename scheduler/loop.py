@@ -1,100 +1,107 @@
-"""The one loop of the process: runs each duty when its interval has passed, as long as this process leads.
+"""The one loop of the process: campaigns for the lease, and does each duty when its interval has passed while it leads.
 
-Redis being away is an ordinary state: the loop waits, longer each time up to a limit, and goes on where it was.
+Redis being away is an ordinary state: the loop asks again every second, and goes on where it was.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from jobs import log
+import redis
+
+from jobs import keys
 from jobs.connections import is_away
-from scheduler.duty import Duty
+from scheduler.duty import Duty, logger
 from scheduler.leader import Leader
-from scheduler.stop import Stop
 
-logger = log.get("scheduler")
-
-FIRST_WAIT_S = 0.1
-MAX_WAIT_S = 2.0
-REMIND_AFTER_S = 60.0
+PAUSE_S = 0.1
+AWAY_WAIT_S = 1.0
+HEARTBEAT_S = 1.0
 FAILED_WAIT_S = 1.0
 """A duty that failed as a whole is not tried again sooner, lest the log fill up."""
 
 
 class Loop:
-    """Runs `heartbeat` always, which campaigns for the lease, and `duties` while this process leads."""
+    """Runs `duties` as often as they ask for it; `name` is how this process is shown while it leads."""
 
     def __init__(
         self,
-        leader: Leader,
-        heartbeat: Duty,
+        client: redis.Redis,
+        name: str,
         duties: Sequence[Duty],
-        counts: Counter[str],
         *,
         clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._leader = leader
-        self._heartbeat = heartbeat
+        self._client = client
+        self._name = name
         self._duties = duties
-        self._counts = counts
         self._clock = clock
         self._monotonic = monotonic
-        self._due = dict.fromkeys((duty.name for duty in (heartbeat, *duties)), float("-inf"))
-        self._away_since: float | None = None
-        self._reminded_at = 0.0
-        self._wait_s = FIRST_WAIT_S
+        self._leader = Leader(client, monotonic=monotonic)
+        self._beat_at = float("-inf")
+        self._due = dict.fromkeys(duties, float("-inf"))
+        self._counts: Counter[str] = Counter()
+        self._away = False
 
-    def run(self, stop: Stop) -> None:
-        """Steps until the wish to stop."""
-        while not stop:
-            stop.wait(self.step(stop))
+    def run(self) -> None:
+        """Steps until the process is told to stop, by an exception."""
+        while True:
+            time.sleep(self.step())
 
-    def step(self, stop: Stop | None = None) -> float:
-        """Runs every duty that is due, once; returns the seconds until the next one is."""
-        for duty in (self._heartbeat, *self._duties):
-            if stop or (duty is not self._heartbeat and not self._leader.leads()):
-                break
-            if self._due[duty.name] <= self._monotonic() and not self._tick(duty):
-                return self._wait()
-        self._back()
-        mine = (self._heartbeat, *self._duties) if self._leader.leads() else (self._heartbeat,)
-        return max(0.0, min(self._due[duty.name] for duty in mine) - self._monotonic())
+    def step(self) -> float:
+        """Does what is due, once; returns the seconds to wait."""
+        try:
+            self._beat()
+            for duty in self._duties:
+                if self._due[duty] <= self._monotonic() and self._leader.leads():
+                    self._do(duty)
+        except Exception as error:
+            if not is_away(error):
+                raise
+            if not self._away:
+                logger.warning("waiting for Redis", error=str(error))
+            self._away = True
+            return AWAY_WAIT_S
+        if self._away:
+            logger.info("Redis is back")
+        self._away = False
+        return PAUSE_S
 
-    def _tick(self, duty: Duty) -> bool:
-        """False when Redis is away."""
-        self._due[duty.name] = self._monotonic() + duty.interval_s
+    def leave(self) -> None:
+        """Gives the lease back. One that cannot be, because Redis is away, runs out by itself."""
+        try:
+            self._leader.resign()
+        except redis.exceptions.RedisError as error:
+            logger.warning("lease not given back", error=str(error))
+
+    def _beat(self) -> None:
+        """Keeps the lease, and publishes that this process leads and what it has done: without an answer it does no duty."""
+        if self._beat_at > self._monotonic():
+            return
+        led, leads = self._leader.leads(), self._leader.campaign()
+        if leads != led:
+            logger.info("leads now" if leads else "leads no longer", name=self._name)
+        if leads:
+            with self._client.pipeline(transaction=True) as pipeline:
+                now = repr(self._clock())
+                pipeline.hset(keys.SCHEDULER, mapping={"heartbeat_at": now, "name": self._name, "pid": os.getpid()})
+                for counter, number in (+self._counts).items():
+                    pipeline.hincrby(keys.SCHEDULER, counter, number)
+                pipeline.execute()
+            self._counts.clear()
+        self._beat_at = self._monotonic() + HEARTBEAT_S
+
+    def _do(self, duty: Duty) -> None:
+        wait_s = duty.interval_s
         try:
             self._counts.update(duty.tick(self._clock()))
         except Exception as error:
-            self._due[duty.name] = self._monotonic() + FAILED_WAIT_S
             if is_away(error):
-                self._away(error)
-                return False
-            logger.exception("duty failed", duty=duty.name)
-        return True
-
-    def _away(self, error: Exception) -> None:
-        now = self._monotonic()
-        if self._away_since is None:
-            self._away_since = now
-        elif now - self._reminded_at < REMIND_AFTER_S:
-            return
-        self._reminded_at = now
-        logger.warning("waiting for Redis", error=str(error), since_s=round(now - self._away_since, 1))
-
-    def _wait(self) -> float:
-        # Asked again as soon as the wait is over, heartbeat first: the lease may have passed to another process.
-        self._due = dict.fromkeys(self._due, float("-inf"))
-        wait_s = self._wait_s
-        self._wait_s = min(MAX_WAIT_S, self._wait_s * 2)
-        return wait_s
-
-    def _back(self) -> None:
-        if self._away_since is not None:
-            logger.info("Redis is back", after_s=round(self._monotonic() - self._away_since, 1))
-        self._away_since = None
-        self._wait_s = FIRST_WAIT_S
+                raise
+            logger.exception("duty failed", duty=type(duty).__name__)
+            wait_s = FAILED_WAIT_S
+        self._due[duty] = self._monotonic() + wait_s

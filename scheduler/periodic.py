@@ -5,13 +5,12 @@ Each stands in rq-scheduler's set as a definition, `cron-<name>`, at its next fi
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import redis
 
 from jobs import keys
-from jobs.queue.periodic import Periodic
+from jobs.queue.periodic import Periodic, definition_id
 from jobs.queue.script import beside
 from scheduler.duty import Counts, logger, one_item
 
@@ -21,7 +20,6 @@ REGISTER = beside(__file__, "register")
 class Registration:
     """The duty that asserts the table."""
 
-    name = "register"
     interval_s = 10.0
 
     def __init__(self, client: redis.Redis, table: Sequence[Periodic]) -> None:
@@ -32,34 +30,27 @@ class Registration:
         """Registers every job of the table and removes those that are in it no longer."""
         for periodic in self._table:
             with one_item("periodic job not registered", periodic=periodic.name):
-                register(self._client, periodic, now)
-        declared = {periodic.name for periodic in self._table}
-        for name in sorted(member.decode() for member in self._client.smembers(keys.PERIODIC)):
-            if name not in declared:
-                unregister(self._client, name)
-                logger.info("periodic job removed", periodic=name)
+                self._register(periodic, now)
+        registered = {member.decode() for member in self._client.smembers(keys.PERIODIC)}
+        for name in sorted(registered - {periodic.name for periodic in self._table}):
+            self._remove(name)
+            logger.info("periodic job removed", periodic=name)
         return {}
 
+    def _register(self, periodic: Periodic, now: float) -> None:
+        spec = periodic.definition()
+        changed = REGISTER(
+            self._client,
+            [keys.job(spec.id), keys.periodic(periodic.name), keys.PERIODIC, keys.SCHEDULED_JOBS],
+            [periodic.name, spec.id, spec.fields, periodic.cron, periodic.timezone, repr(periodic.next_fire(now))],
+        )
+        if changed:
+            logger.info("periodic job registered", periodic=periodic.name, cron=periodic.cron, timezone=periodic.timezone)
 
-def register(client: redis.Redis, periodic: Periodic, now: float) -> None:
-    """Makes Redis hold the periodic job as declared."""
-    spec = periodic.definition(now)
-    meta = {"cron_string": periodic.cron, "timezone": periodic.timezone, "name": periodic.name}
-    fields = [*json.loads(spec.fields), "status", "scheduled", "meta", json.dumps(meta)]
-    changed = REGISTER(
-        client,
-        [keys.job(spec.id), keys.periodic(periodic.name), keys.PERIODIC, keys.SCHEDULED_JOBS],
-        [periodic.name, spec.id, json.dumps(fields), f"{periodic.cron} {periodic.timezone}", repr(periodic.next_fire(now))],
-    )
-    if changed:
-        logger.info("periodic job registered", periodic=periodic.name, cron=periodic.cron, timezone=periodic.timezone)
-
-
-def unregister(client: redis.Redis, name: str) -> None:
-    """Removes a periodic job with its record; a run that was fired goes on."""
-    definition = f"cron-{name}"
-    with client.pipeline(transaction=True) as pipeline:
-        pipeline.zrem(keys.SCHEDULED_JOBS, definition)
-        pipeline.delete(keys.job(definition), keys.periodic(name))
-        pipeline.srem(keys.PERIODIC, name)
-        pipeline.execute()
+    def _remove(self, name: str) -> None:
+        """With its record; a run that was fired goes on."""
+        with self._client.pipeline(transaction=True) as pipeline:
+            pipeline.zrem(keys.SCHEDULED_JOBS, definition_id(name))
+            pipeline.delete(keys.job(definition_id(name)), keys.periodic(name))
+            pipeline.srem(keys.PERIODIC, name)
+            pipeline.execute()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 import redis
 
 from jobs import keys
+from jobs.queue import schedules
 from jobs.queue.overview import queue_names
+from jobs.queue.periodic import Periodic, definition_id
 from jobs.queue.script import beside
-from scheduler.duty import Counts, logger
-from scheduler.fire import Due, Fires
+from scheduler.duty import Counts, logger, one_item
 
 PROMOTE = beside(__file__, "promote")
 BATCH = 500
@@ -20,44 +22,43 @@ PUT_OFF_S = 60.0
 
 
 class Promotion:
-    """The duty that promotes rq-scheduler's set and RQ's own scheduled registries."""
+    """The duty that promotes rq-scheduler's set and RQ's own scheduled registries. `table` holds the periodic jobs."""
 
-    name = "promote"
     interval_s = 0.1
 
-    def __init__(self, client: redis.Redis, fires: Fires) -> None:
+    def __init__(self, client: redis.Redis, table: Sequence[Periodic]) -> None:
         self._client = client
-        self._fires = fires
-        self._told: set[str] = set()
+        self._table = {definition_id(periodic.name): periodic for periodic in table}
+        if len(self._table) != len(table):
+            raise ValueError("two periodic jobs have the same name")
 
     def tick(self, now: float) -> Counts:
         """Promotes batch after batch until one is not full."""
         counts: Counter[str] = Counter()
         names = queue_names(self._client)
+        sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(name) for name in names)]
         for _ in range(MAX_BATCHES):
-            looked_at, done = self._batch(names, now)
-            counts.update(done)
+            looked_at, promoted, definitions, once, broken = PROMOTE(
+                self._client, [keys.PERIODIC, *sets], [repr(now), BATCH, PUT_OFF_S, "default", *names]
+            )
+            counts["promoted"] += promoted
+            for job_id in once:
+                logger.warning("rq-scheduler's periodic jobs are not served: it runs this once", job_id=job_id.decode())
+            for job_id, error in zip(broken[::2], broken[1::2], strict=True):
+                logger.error("cannot be promoted", job_id=job_id.decode(), error=error.decode(), put_off_s=PUT_OFF_S)
+            for definition, fire_at in zip(definitions[::2], definitions[1::2], strict=True):
+                with one_item("periodic job not fired", job_id=definition.decode()):
+                    counts[self._fire(definition.decode(), float(fire_at), now)] += 1
             if looked_at < BATCH:
                 break
         return counts
 
-    def _batch(self, names: list[str], now: float) -> tuple[int, Counter[str]]:
-        sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(name) for name in names)]
-        looked_at, promoted, dangling, ended, definitions, unreadable, broken = PROMOTE(
-            self._client, [keys.PERIODIC, *sets], [repr(now), BATCH, PUT_OFF_S, "default", *names]
-        )
-        for job_id in unreadable:
-            # Possibly a periodic job with pickled meta, which is never unpickled: it runs this once, or dies visibly.
-            logger.warning("promoted a job whose meta is not JSON", job_id=job_id.decode())
-        for what, error in zip(broken[::2], broken[1::2], strict=True):
-            if what.decode() not in self._told:
-                logger.error("cannot be promoted", what=what.decode(), error=error.decode(), put_off_s=PUT_OFF_S)
-            # A job comes back after PUT_OFF_S, a set that is none with every batch.
-            self._told.update({what.decode()} & set(sets))
-        due = [
-            Due(job_id.decode(), fire_at.decode(), meta)
-            for job_id, fire_at, meta in zip(definitions[::3], definitions[1::3], definitions[2::3], strict=True)
-        ]
-        counts = self._fires.fire(due, now)
-        counts.update({"promoted": promoted, "dangling": dangling, "ended": ended})
-        return looked_at, counts
+    def _fire(self, definition: str, fire_at: float, now: float) -> str:
+        """Fires that were missed are one run: the next fire time is the first one that lies ahead."""
+        periodic = self._table.get(definition)
+        if periodic is None:
+            return "unknown"  # from another version's table: the registration removes it
+        outcome = schedules.fire(self._client, periodic.name, fire_at, periodic.next_fire(max(now, fire_at)), now)
+        if outcome != "unknown":  # deleted by somebody: the registration restores it, and it is still due
+            logger.info("periodic job " + outcome, job_id=definition, fire_at=fire_at)
+        return outcome

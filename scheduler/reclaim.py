@@ -19,7 +19,6 @@ BATCH = 100
 class Reclamation:
     """The duty that walks every queue's leases. A crash is no attempt, but too many in a row are quarantined."""
 
-    name = "reclaim"
     interval_s = 0.5
 
     def __init__(self, client: redis.Redis) -> None:
@@ -34,11 +33,11 @@ class Reclamation:
         return counts
 
     def _queue(self, queue: str, now: float) -> Counts:
-        reclaimed, poison, ghosts = RECLAIM(self._client, [keys.wip(queue)], [queue, repr(now), BATCH, ending.MAX_CRASHES])
+        reclaimed, poison, _ghosts = RECLAIM(self._client, [keys.wip(queue)], [queue, repr(now), BATCH, ending.MAX_CRASHES])
         for job_id in reclaimed:
             logger.warning("job reclaimed", job_id=job_id.decode(), queue=queue)
         for member in (entry.decode() for entry in poison):
             with one_item("job not quarantined", member=member, queue=queue):
                 ending.bury_crashed(self._client, queue, member, now)
                 logger.error("job quarantined", job_id=member.partition(":")[0], queue=queue, crashes=ending.MAX_CRASHES)
-        return {"reclaimed": len(reclaimed), "quarantined": len(poison), "ghosts": ghosts}
+        return {"reclaimed": len(reclaimed), "quarantined": len(poison)}

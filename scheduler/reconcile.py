@@ -10,7 +10,6 @@ from scheduler.duty import Counts, logger
 class Reconciliation:
     """The duty that calls the business. `reconcile` is given the time (Unix seconds) and says what it repaired."""
 
-    name = "reconcile"
     interval_s = 2.0
 
     def __init__(self, reconcile: Callable[[float], list[str]]) -> None:

@@ -1,112 +1,75 @@
-"""What rq-dashboard reads: JSON only, by reading commands only, and nothing that is broken stops a page.
+"""What rq-dashboard reads: JSON only, by reading commands only, and a job that is broken breaks no list.
 
-rq-dashboard 0.9.0 asks for jobs with RQ's own classes, whose default is pickle, and RQ's readers
-write on the way (a dangling id is removed from its queue, a dead worker from the set). These
-classes take their places in `rq_dashboard.web`. What cannot be read is shown as "not readable".
+rq-dashboard 0.9.0 asks for jobs with RQ's own classes, whose default is pickle, and RQ's readers write on the way
+(a dead worker is taken out of the set). These take their places in `rq_dashboard.web`.
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import redis
-from rq import Queue, Worker, registry
+from rq import Worker
 from rq.exceptions import DeserializationError, NoSuchJobError
 from rq.job import JobStatus
 from rq.results import Result
-from rq.serializers import JSONSerializer
 
 from jobs import keys
-from jobs.queue.job import JOB_ID, Call, JsonJob
+from jobs.queue.job import JsonJob
 
-BROKEN = (
-    ArithmeticError,
-    AssertionError,  # rq 2.12.0 utils.py parse_timeout
-    AttributeError,
-    DeserializationError,
-    LookupError,
-    OSError,
-    RecursionError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
+BROKEN = (AssertionError, AttributeError, DeserializationError, LookupError, RecursionError, TypeError, ValueError, zlib.error)
 """What RQ's parsers raise on a planted or damaged value."""
-
 UNREADABLE = "not readable"
 
 READING = frozenset({"EXISTS", "HGET", "HGETALL", "LLEN", "LRANGE", "SMEMBERS", "XREVRANGE", "ZCARD", "ZRANGE"})
-
-REGISTRIES: dict[str, type[registry.BaseRegistry]] = {
-    "scheduled": registry.ScheduledJobRegistry,
-    "deferred": registry.DeferredJobRegistry,
-    "started": registry.StartedJobRegistry,
-    "finished": registry.FinishedJobRegistry,
-    "failed": registry.FailedJobRegistry,
-    "canceled": registry.CanceledJobRegistry,
+PLACES = {
+    "queued": keys.queue,
+    "scheduled": keys.scheduled,
+    "deferred": "rq:deferred:{}".format,
+    "started": keys.wip,
+    "finished": keys.finished,
+    "failed": keys.failed,
+    "canceled": keys.canceled,
 }
-
-
-class WriteRefused(Exception):
-    """Raised when a page of rq-dashboard would have written to Redis."""
+"""Where rq-dashboard lists jobs: the queue, and RQ's registries by their names there."""
 
 
 class ReadingRedis(redis.Redis):
-    """A client on the pool of another one that sends reading commands and no others."""
+    """A client on the pool of another one that sends reading commands; others are not sent and answered with None."""
 
     def __init__(self, client: redis.Redis) -> None:
         super().__init__(connection_pool=client.connection_pool)
 
     def execute_command(self, *args: Any, **options: Any) -> Any:
         """`Any`: as redis-py declares it."""
-        if args[0] not in READING:
-            raise WriteRefused(str(args[0]))
-        try:
-            return super().execute_command(*args, **options)
-        except redis.exceptions.ResponseError as error:
-            if str(error).startswith("WRONGTYPE"):
-                raise ValueError("the key holds another type") from error
-            raise
+        return super().execute_command(*args, **options) if args[0] in READING else None
 
     def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Any:
-        """Refused: a pipeline would go around `execute_command`."""
-        raise WriteRefused("MULTI")
+        """Refused: it would go around `execute_command`."""
+        raise NotImplementedError("rq-dashboard only reads")
 
 
 class ShownJob(JsonJob):
-    """A job to look at. Every value that cannot be read is replaced by a text that says so."""
+    """A job to look at. What cannot be read is a text that says so."""
 
-    broken = ""
+    call = ""
 
     @classmethod
     def fetch(cls, id: str, connection: redis.Redis | None = None, serializer: Any = None) -> ShownJob:
         """The job, readable or not. Raises NoSuchJobError when there is none."""
-        job_id = id.partition(":")[0]
-        if not JOB_ID.fullmatch(job_id):
-            raise NoSuchJobError(f"No such job: {id!r}")
-        return cls.shown(job_id, connection)
-
-    @classmethod
-    def shown(cls, job_id: str, connection: redis.Redis | None) -> ShownJob:
-        """The job behind an id that was found in Redis, whatever it looks like. Raises NoSuchJobError as `fetch` does."""
         job = cls(connection=connection)
-        job._id = job_id  # past RQ's check: a planted id must be seen too
+        job._id = id  # past RQ's check: a planted id must be seen too
         job.created_at, job._status = None, UNREADABLE  # not RQ's "now" and "created"
-        try:
-            fields: Mapping[Any, Any] = job.connection.hgetall(job.key)
-        except ValueError as error:
-            job._break(error)
-            return job
+        fields = job.connection.hgetall(job.key)
         if not fields:
-            raise NoSuchJobError(f"No such job: {job_id}")
+            raise NoSuchJobError(f"No such job: {id}")
         try:
             job.restore(fields)
-            Call.decode(job.data)
-            job.get_call_string()
-        except (*BROKEN, NoSuchJobError) as error:
-            job._break(error)
+            job.call = JsonJob.get_call_string(job)
+        except (*BROKEN, NoSuchJobError) as error:  # RQ's word for a hash without data
+            job.call = job.description = _reason(error)
         return job
 
     def get_status(self, refresh: bool = True) -> JobStatus:
@@ -114,14 +77,13 @@ class ShownJob(JsonJob):
         return self._status
 
     def get_meta(self, refresh: bool = True) -> dict[str, Any]:
-        """The meta that came with the hash; RQ leaves bytes under "unserialized" when the serializer refused them."""
-        if not isinstance(self.meta, dict) or isinstance(self.meta.get("unserialized"), bytes):
-            return {UNREADABLE: "meta is not a JSON object"}
-        return self.meta
+        """The meta that came with the hash; RQ leaves under "unserialized" what the serializer refused."""
+        readable = isinstance(self.meta, dict) and "unserialized" not in self.meta
+        return self.meta if readable else {UNREADABLE: "meta is not a JSON object"}
 
-    def get_call_string(self) -> str | None:
+    def get_call_string(self) -> str:
         """The call, as the list of workers shows it."""
-        return self.broken or super().get_call_string()
+        return self.call
 
     def latest_result(self, timeout: int = 0) -> Result | None:
         """The newest entry of the result stream."""
@@ -131,75 +93,27 @@ class ShownJob(JsonJob):
             return Result(self.id, Result.Type.SUCCESSFUL, self.connection, id="0-0", return_value=_reason(error))
 
     @property
-    def dependency_ids(self) -> list[bytes]:  # rq says str, rq_dashboard.web decodes each
-        """Ids as the UTF-8 that rq-dashboard 0.9.0 expects; RQ itself gives text since 2.0."""
-        try:
-            found = self.connection.smembers(self.dependencies_key)
-        except ValueError:
-            return [UNREADABLE.encode()]
-        return sorted(_text(job_id).encode() for job_id in found)
-
-    def _break(self, error: Exception) -> None:
-        self.broken = self.description = _reason(error)
-
-
-class ShownQueue(Queue):
-    """A queue to look at."""
-
-    job_class = ShownJob
-
-    def __init__(self, name: str = "default", connection: redis.Redis | None = None, **ignored: Any) -> None:
-        super().__init__(name, connection=connection, job_class=ShownJob, serializer=JSONSerializer)
-
-    @classmethod
-    def all(cls, connection: redis.Redis, *ignored: Any, **also_ignored: Any) -> list[Queue]:
-        """The queues whose key is one."""
-        prefix = cls.redis_queue_namespace_prefix
-        names = sorted(_text(key).partition(prefix) for key in connection.smembers(keys.QUEUES))
-        return [cls(name, connection) for before, found, name in names if found and not before and name]
-
-    @property
-    def count(self) -> int | str:  # rq-dashboard only prints it
-        """Jobs in the list."""
-        try:
-            return int(super().count)
-        except ValueError:
-            return UNREADABLE
+    def dependency_ids(self) -> list[bytes]:
+        """As bytes, which rq-dashboard 0.9.0 decodes; RQ itself gives text since 2.0."""
+        return sorted(self.connection.smembers(self.dependencies_key))
 
 
 class ShownWorker(Worker):
     """A worker to look at."""
 
     job_class = ShownJob
-    queue_class: type[Queue] = ShownQueue
-
-    @classmethod
-    def all(cls, connection: redis.Redis | None = None, *ignored: Any, **also_ignored: Any) -> list[Worker]:
-        """The workers whose hash has not expired."""
-        if connection is None:
-            raise TypeError("a connection is needed")
-        found: list[Worker] = []
-        for key in sorted(map(_text, connection.smembers(keys.WORKERS))):
-            if connection.exists(key):
-                name = key.removeprefix(cls.redis_worker_namespace_prefix)
-                worker = cls([], name, connection=connection, prepare_for_work=False, serializer=JSONSerializer)
-                worker.refresh()
-                found.append(worker)
-        return found
 
     def refresh(self) -> None:
-        """Reads the hash."""
-        try:
+        """Reads the hash, as far as it can be read."""
+        with suppress(*BROKEN):
             super().refresh()
-        except BROKEN:
-            self._state = UNREADABLE
 
     def get_current_job(self) -> ShownJob | None:
-        """The job that the worker says it runs; none when that job is gone."""
+        """The job that the worker says it runs; None when that job is gone."""
         try:
-            job_id = self.get_current_job_id()
-            return ShownJob.shown(job_id, self.connection) if job_id else None
-        except (*BROKEN, NoSuchJobError):
+            job: ShownJob | None = super().get_current_job()
+            return job
+        except NoSuchJobError:
             return None
 
     def _set_connection(self, connection: redis.Redis) -> redis.Redis:
@@ -207,52 +121,22 @@ class ShownWorker(Worker):
         return connection
 
 
-def shown_registry(kind: type[registry.BaseRegistry]) -> type[registry.BaseRegistry]:
-    """The registry class with JSON jobs, which says so when its key is no sorted set."""
-
-    class ShownRegistry(kind):
-        def __init__(self, name: str = "default", connection: redis.Redis | None = None, **ignored: Any) -> None:
-            super().__init__(name, connection=connection, job_class=ShownJob, serializer=JSONSerializer)
-
-        def get_job_count(self, cleanup: bool = False) -> int | str:
-            try:
-                return int(super().get_job_count(cleanup=False))
-            except ValueError:
-                return UNREADABLE
-
-    return ShownRegistry
-
-
 def page_of_jobs(
-    queue_name: str, registry_name: str, offset: int, per_page: int, order: str, connection: redis.Redis
+    queue: str, place: str, offset: int, per_page: int, order: str, connection: redis.Redis
 ) -> tuple[int, list[ShownJob]]:
-    """How many jobs the queue or registry holds, and those of one page (rq-dashboard's own count goes wrong after the first)."""
-    queued = registry_name == "queued"
-    key = keys.queue(queue_name) if queued else REGISTRIES[registry_name].key_template.format(queue_name)
-    try:
-        total = int(connection.llen(key) if queued else connection.zcard(key))
-        first = offset if order == "asc" else max(0, total - offset - per_page)
-        last = (offset + per_page if order == "asc" else total - offset) - 1
-        read = connection.lrange if queued else connection.zrange
-        entries = [_text(entry) for entry in read(key, first, last)] if last >= first else []
-    except ValueError as error:
-        job = ShownJob(connection=connection)
-        job._id = UNREADABLE
-        job._break(error)
-        return 1, [job]
-    if order != "asc":
-        entries.reverse()
+    """How many jobs the place holds, and those of one page; rq-dashboard's own pages are too long after the first."""
+    key = PLACES[place](queue)
+    count, read = (connection.llen, connection.lrange) if place == "queued" else (connection.zcard, connection.zrange)
+    if order == "asc":
+        entries = read(key, offset, offset + per_page - 1)
+    else:
+        entries = read(key, -offset - per_page, -offset - 1)[::-1]
     jobs = []
     for entry in entries:
-        try:
-            jobs.append(ShownJob.shown(entry.partition(":")[0], connection))  # a started job stands there with its execution
-        except NoSuchJobError:
-            continue
-    return total, jobs
-
-
-def _text(value: bytes | str) -> str:
-    return value.decode(errors="replace") if isinstance(value, bytes) else value
+        with suppress(NoSuchJobError):
+            # A started job stands there with its execution.
+            jobs.append(ShownJob.fetch(entry.decode(errors="replace").partition(":")[0], connection))
+    return int(count(key)), jobs
 
 
 def _reason(error: Exception) -> str:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 import re
-import zoneinfo
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -22,7 +22,12 @@ from jobs.queue.task import Task
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(-[a-z][a-z0-9_]*)*")
 """No part begins with a digit, so `cron-<name>` can never be the id of another job's fire, `cron-<name>-<Unix seconds>`."""
-MAX_NAME = 64
+PREFIX = "cron-"
+
+
+def definition_id(name: str) -> str:
+    """The id of the job hash in rq-scheduler's set that stands for all runs of a periodic job."""
+    return PREFIX + name
 
 
 @dataclass(frozen=True)
@@ -38,31 +43,22 @@ class Periodic:
     queue: str | None = None
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or len(self.name) > MAX_NAME:
-            raise ValueError(f"periodic job {self.name!r}: lower-case words joined by - are needed, up to {MAX_NAME} characters")
         try:
+            if not NAME.fullmatch(self.name):
+                raise ValueError("a name is lower-case words joined by -")
             self.next_fire(0.0)
-            self.definition(0.0)
-        except (CronSimError, StopIteration) as error:
-            reason = str(error) or "never fires"
-            raise ValueError(f"periodic job {self.name!r}: cron {self.cron!r} cannot be used: {reason}") from None
-        except (zoneinfo.ZoneInfoNotFoundError, OSError):
-            raise ValueError(f"periodic job {self.name!r}: {self.timezone!r} is no IANA time zone") from None
-        except InvalidField as error:
-            raise ValueError(f"periodic job {self.name!r}: {error}") from None
-
-    @property
-    def definition_id(self) -> str:
-        """The id of the job hash that stands for all its runs in rq-scheduler's set."""
-        return f"cron-{self.name}"
+            self.definition()
+        except (CronSimError, InvalidField, LookupError, OSError, StopIteration, ValueError) as error:
+            reason = f"{self.cron!r} never fires" if isinstance(error, StopIteration) else str(error)
+            raise ValueError(f"periodic job {self.name!r}: {reason}") from error
 
     def next_fire(self, after: float) -> float:
         """The first fire time later than `after`, both Unix seconds."""
-        zone = UTC if self.timezone == "UTC" else zoneinfo.ZoneInfo(self.timezone)
+        zone = UTC if self.timezone == "UTC" else ZoneInfo(self.timezone)
         times = CronSim(self.cron, datetime.fromtimestamp(math.floor(after), zone))
         # Within the hour that autumn repeats, cronsim may answer with the time of the first pass, which is over.
         return next(fire_at for fire_at in (moment.timestamp() for moment in times) if fire_at > after)
 
-    def definition(self, now: float) -> JobSpec:
+    def definition(self) -> JobSpec:
         """The job that every run is a copy of."""
-        return self.task.spec(*self.args, job_id=self.definition_id, now=now, queue=self.queue, **self.kwargs)
+        return self.task.spec(*self.args, job_id=definition_id(self.name), now=0.0, queue=self.queue, **self.kwargs)

@@ -1,7 +1,6 @@
-"""What waits for its time: periodic jobs with their runs, and delayed jobs; and a run out of turn.
+"""What waits for its time: periodic jobs with their runs, and delayed jobs; and the runs of periodic jobs.
 
-The scheduler process keeps all of it up to date; this module only reads it, so that the web need not know
-the scheduler.
+The scheduler process keeps all of it up to date; it stands here so that the web need not know the scheduler.
 """
 
 from __future__ import annotations
@@ -17,10 +16,10 @@ import redis
 from jobs import keys
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue.overview import queue_names
+from jobs.queue.periodic import definition_id
 from jobs.queue.script import beside
 
 FIRE = beside(__file__, "fire")
-PREFIX = "cron-"
 PAGE = 500
 
 
@@ -60,44 +59,60 @@ class DelayedPage(msgspec.Struct, frozen=True):
     next_cursor: str | None = None
 
 
-class Meta(msgspec.Struct, frozen=True):
-    """What the definition of a periodic job keeps in RQ's `meta` field; the first as rq-scheduler writes it."""
-
-    cron_string: str
-    timezone: str = "UTC"
-
-
-def definition_id(name: str) -> str:
-    """The id under which a periodic job of the table stands in rq-scheduler's set."""
-    return PREFIX + name
-
-
 def schedules(client: redis.Redis, now: float) -> list[Schedule]:
     """The periodic jobs that are registered, by name, in two round trips."""
     names = sorted(name.decode() for name in client.smembers(keys.PERIODIC))
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
-            pipeline.hmget(keys.job(definition_id(name)), "meta", "task", "origin")
-            pipeline.hmget(keys.periodic(name), "last_fire_at", "last_job_id", "runs", "skipped")
+            pipeline.hmget(keys.job(definition_id(name)), "task", "origin")
+            pipeline.hgetall(keys.periodic(name))
             pipeline.zscore(keys.SCHEDULED_JOBS, definition_id(name))
         answers = pipeline.execute()
-    rows = zip(names, answers[0::3], answers[1::3], answers[2::3], strict=True)
-    return [_schedule(name, definition, record, score, now) for name, definition, record, score in rows]
+    found = []
+    for name, job, record, next_fire_at in zip(names, answers[0::3], answers[1::3], answers[2::3], strict=True):
+        text = {field.decode(): value.decode() for field, value in record.items()}
+        found.append(
+            Schedule(
+                name=name,
+                cron=text.get("cron", ""),
+                timezone=text.get("timezone", ""),
+                task=(job[0] or b"").decode(),
+                queue=(job[1] or b"").decode(),
+                last_fire_at=float(text["last_fire_at"]) if "last_fire_at" in text else None,
+                last_job_id=text.get("last_job_id"),
+                next_fire_at=next_fire_at,
+                overdue_s=max(0.0, now - next_fire_at) if next_fire_at else 0.0,
+                runs=int(text.get("runs", 0)),
+                skipped=int(text.get("skipped", 0)),
+            )
+        )
+    return found
+
+
+def fire(client: redis.Redis, name: str, fire_at: float, next_at: float, now: float) -> str:
+    """Runs a periodic job at its fire time, each once, and moves it on to the next; returns what fire.lua RETURNS."""
+    return _fire(client, name, f"{definition_id(name)}-{int(fire_at)}", now, repr(fire_at), repr(next_at))
 
 
 def run_now(client: redis.Redis, name: str, now: float) -> str:
     """Runs a periodic job out of turn; returns the job's id. Raises NotFound, and Conflict while a run has not ended."""
     job_id = f"{definition_id(name)}-{int(now * 1000)}-now"
-    outcome = FIRE(
-        client,
-        [keys.job(definition_id(name)), keys.job(job_id), keys.periodic(name), keys.SCHEDULED_JOBS],
-        [definition_id(name), job_id, "", repr(now), "", "", ""],
-    ).decode()
+    outcome = _fire(client, name, job_id, now)
     if outcome == "unknown":
         raise NotFound("periodic job", name)
     if outcome == "skipped":
         raise Conflict(f"the last run of {name} has not ended yet")
     return job_id
+
+
+def _fire(client: redis.Redis, name: str, job_id: str, now: float, fire_at: str = "", next_at: str = "") -> str:
+    definition = definition_id(name)
+    outcome: bytes = FIRE(
+        client,
+        [keys.job(definition), keys.job(job_id), keys.periodic(name), keys.SCHEDULED_JOBS],
+        [definition, job_id, repr(now), fire_at, next_at],
+    )
+    return outcome.decode()
 
 
 def delayed(client: redis.Redis, limit: int, cursor: str | None = None) -> DelayedPage:
@@ -112,7 +127,11 @@ def delayed(client: redis.Redis, limit: int, cursor: str | None = None) -> Delay
         for _due_at, job_id in shown:
             pipeline.hmget(keys.job(job_id), "origin", "task", "description")
         hashes = pipeline.execute()
-    found = [_delayed(job_id, due_at, fields) for (due_at, job_id), fields in zip(shown, hashes, strict=True) if any(fields)]
+    found = [
+        Delayed(job_id, due_at, *((value or b"").decode(errors="replace") for value in fields))
+        for (due_at, job_id), fields in zip(shown, hashes, strict=True)
+        if any(fields)
+    ]
     return DelayedPage(found, f"{shown[-1][0]!r}:{shown[-1][1]}" if len(page) > limit else None)
 
 
@@ -127,42 +146,11 @@ def _waiting(client: redis.Redis, key: str, after: tuple[float, str]) -> Iterato
 
 
 def _parse_cursor(cursor: str | None) -> tuple[float, str]:
-    if cursor is None:
-        return float("-inf"), ""
-    due_at, _, job_id = cursor.partition(":")
+    due_at, _, job_id = (cursor or "-inf:").partition(":")
     try:
-        instant = float(due_at)
+        after = float(due_at), job_id
     except ValueError:
-        instant = math.nan
-    if math.isnan(instant):
+        after = math.nan, job_id
+    if math.isnan(after[0]):
         raise InvalidField("cursor", "not a cursor of this list")
-    return instant, job_id
-
-
-def _schedule(
-    name: str, definition: list[bytes | None], record: list[bytes | None], next_fire_at: float | None, now: float
-) -> Schedule:
-    meta, task, queue = definition
-    last_fire_at, last_job_id, runs, skipped = record
-    try:
-        declared = msgspec.json.decode(meta or b"", type=Meta)
-    except msgspec.MsgspecError:
-        declared = Meta("")  # deleted or overwritten by another tool; the scheduler restores it
-    return Schedule(
-        name=name,
-        cron=declared.cron_string,
-        timezone=declared.timezone,
-        task=(task or b"").decode(),
-        queue=(queue or b"").decode(),
-        last_fire_at=float(last_fire_at) if last_fire_at else None,
-        last_job_id=last_job_id.decode() if last_job_id else None,
-        next_fire_at=next_fire_at,
-        overdue_s=max(0.0, now - next_fire_at) if next_fire_at else 0.0,
-        runs=int(runs or 0),
-        skipped=int(skipped or 0),
-    )
-
-
-def _delayed(job_id: str, due_at: float, fields: list[bytes | None]) -> Delayed:
-    queue, task, description = ((value or b"").decode(errors="replace") for value in fields)
-    return Delayed(job_id, due_at, queue, task, description)
+    return after

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import threading
-from datetime import timedelta
+import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
@@ -13,14 +13,12 @@ from rq_scheduler import Scheduler
 
 from jobs import keys
 from jobs.connections import is_away
-from jobs.queue import dead_letters, task
+from jobs.queue import task
 from jobs.queue.job import JsonJob
-from scheduler.fire import Fires
 from scheduler.promote import BATCH, Promotion
 from scheduler.scheduler import TurnstileScheduler
 
 NOW = 1_800_000_000.0
-"""A full hour."""
 
 
 @task.task(name="test.tick", queue="ticks", result_ttl_s=60)
@@ -28,11 +26,8 @@ def tick(depth: int = 1) -> int:
     return depth
 
 
-FIVE_PAST = NOW + 300
-
-
 def promotion(client: redis.Redis) -> Promotion:
-    return Promotion(client, Fires(client, []))
+    return Promotion(client, [])
 
 
 def ready(client: redis.Redis, queue: str = "ticks") -> list[str]:
@@ -55,15 +50,15 @@ def field(client: redis.Redis, job_id: str, name: str) -> str:
 # --- delayed jobs --------------------------------------------------------------------------------
 
 
-def test_due_jobs_of_every_set_are_promoted_once_the_longest_due_first(redis_client: redis.Redis) -> None:
+def test_due_jobs_of_every_set_are_promoted_once_in_each_the_longest_due_first(redis_client: redis.Redis) -> None:
     hold(redis_client, "second", NOW - 2)
     hold(redis_client, "not-yet", NOW + 0.3)
     hold(redis_client, "first", NOW - 3)
-    hold(redis_client, "third", NOW)
-    redis_client.zrem(keys.SCHEDULED_JOBS, "first")
-    redis_client.zadd(keys.scheduled("ticks"), {"first": NOW - 3})
+    hold(redis_client, "retry", NOW)
+    redis_client.zrem(keys.SCHEDULED_JOBS, "retry")
+    redis_client.zadd(keys.scheduled("ticks"), {"retry": NOW})
     counts = promotion(redis_client).tick(NOW)
-    assert ready(redis_client) == ["first", "second", "third"]
+    assert ready(redis_client) == ["first", "second", "retry"]
     assert waiting(redis_client) == {"not-yet": NOW + 0.3}
     assert redis_client.zcard(keys.scheduled("ticks")) == 0
     assert counts["promoted"] == 3
@@ -78,8 +73,7 @@ def test_what_does_not_wait_any_more_is_removed_and_not_run_again(redis_client: 
         redis_client.hset(keys.job(hold(redis_client, status, NOW - 1)), "status", status)
     task.enqueue(redis_client, tick.spec(job_id="in-its-queue", now=NOW), now=NOW)
     redis_client.zadd(keys.SCHEDULED_JOBS, {"in-its-queue": NOW - 1, "without-a-hash": NOW - 1})
-    counts = promotion(redis_client).tick(NOW)
-    assert (counts["promoted"], counts["ended"], counts["dangling"]) == (0, 5, 1)
+    assert promotion(redis_client).tick(NOW)["promoted"] == 0
     assert ready(redis_client) == ["in-its-queue"]
     assert waiting(redis_client) == {}
 
@@ -95,8 +89,6 @@ def test_a_job_at_the_front_and_one_without_a_queue_go_where_rq_would_put_them(r
 
 def test_an_item_that_cannot_be_moved_stops_nothing_and_comes_back_later(redis_client: redis.Redis) -> None:
     redis_client.set(keys.job("no-hash-at-all"), "?")
-    redis_client.sadd(keys.QUEUES, keys.queue("broken"))
-    redis_client.set(keys.scheduled("broken"), "no set")
     redis_client.zadd(keys.SCHEDULED_JOBS, {"no-hash-at-all": NOW - 9})
     hold(redis_client, "good", NOW - 1)
     assert promotion(redis_client).tick(NOW)["promoted"] == 1
@@ -161,51 +153,23 @@ def test_jobs_of_an_rq_scheduler_client_are_served(redis_client: redis.Redis, sc
     assert [waiting_job.id for waiting_job in client.get_jobs()] == [job.id]
     assert job.id in client
     assert client.count() == 1
-    promotion(redis_client).tick(client_time(redis_client, job.id))
+    promotion(redis_client).tick(waiting(redis_client)[job.id])
     stored = JsonJob.fetch(job.id, connection=redis_client)
     assert (stored.args, stored.kwargs, stored.get_status().value, ready(redis_client)) == ([1], {"deep": 2}, "queued", [job.id])
 
 
-def client_time(client: redis.Redis, job_id: str) -> float:
-    return waiting(client)[job_id]
-
-
-def test_our_scheduler_keeps_fractions_of_a_second_and_the_front(redis_client: redis.Redis) -> None:
-    client = TurnstileScheduler("ticks", connection=redis_client, clock=lambda: NOW)
-    job = client.enqueue_in(timedelta(seconds=0.3), "jobs.nowhere.run", at_front=True, job_id="soon", timeout=7)
-    assert waiting(redis_client) == {"soon": NOW + 0.3}
-    assert (field(redis_client, "soon", "timeout"), field(redis_client, "soon", "enqueue_at_front")) == ("7", "1")
-    client.cancel(job)
-    assert client.count() == 0
-
-
-def test_a_stock_interval_job_runs_as_fresh_jobs_until_its_repeats_are_used_up(redis_client: redis.Redis) -> None:
+def test_a_periodic_job_of_an_rq_scheduler_client_runs_once_and_the_log_says_so(
+    redis_client: redis.Redis, capsys: pytest.CaptureFixture[str]
+) -> None:
     client = Scheduler("ticks", connection=redis_client, job_class=JsonJob)
-    due = client._create_job(
-        "jobs.nowhere.run", args=[1], id="every", meta={"interval": 60, "repeat": 2, "note": "mine"}, result_ttl=-1
-    )
-    redis_client.zadd(keys.SCHEDULED_JOBS, {due.id: NOW})
-    mover = promotion(redis_client)
-    first = f"cron-every-{NOW:.0f}"
-    assert mover.tick(NOW)["fired"] == 1
-    assert (ready(redis_client), waiting(redis_client)) == ([first], {"every": NOW + 60})
-    run = JsonJob.fetch(first, connection=redis_client)
-    assert (run.args, run.meta, run.result_ttl) == ([1], {"note": "mine"}, 86_400)
-    assert mover.tick(NOW + 60)["skipped"] == 1
-    redis_client.hset(keys.job(first), "status", "finished")
-    assert mover.tick(NOW + 120)["fired"] == 1
+    every = client.schedule(datetime.now(UTC), "jobs.nowhere.run", interval=60, id="every")
+    once = client.schedule(datetime.now(UTC), "jobs.nowhere.run", id="plain", meta={"note": "interval"})
+    promotion(redis_client).tick(time.time() + 1)
+    assert sorted(ready(redis_client)) == [every.id, once.id]
     assert waiting(redis_client) == {}
-    assert not redis_client.exists(keys.job("every"))
-
-
-@pytest.mark.filterwarnings("ignore:Version 0.22.0:FutureWarning")
-def test_a_stock_cron_job_is_fired_in_utc(redis_client: redis.Redis) -> None:
-    client = Scheduler("ticks", connection=redis_client, job_class=JsonJob)
-    client.cron("5 * * * *", "jobs.nowhere.run", id="stock")
-    redis_client.zadd(keys.SCHEDULED_JOBS, {"stock": FIVE_PAST})
-    promotion(redis_client).tick(FIVE_PAST + 4000)
-    assert ready(redis_client) == [f"cron-stock-{FIVE_PAST:.0f}"]
-    assert waiting(redis_client) == {"stock": FIVE_PAST + 7200}
+    said = capsys.readouterr().out
+    assert "it runs this once" in said and every.id in said
+    assert once.id not in said
 
 
 def test_a_pickled_job_is_promoted_unread(redis_client: redis.Redis) -> None:
@@ -214,13 +178,3 @@ def test_a_pickled_job_is_promoted_unread(redis_client: redis.Redis) -> None:
     promotion(redis_client).tick(NOW)
     assert sorted(ready(redis_client)) == ["pickled-data", "pickled-meta"]
     assert waiting(redis_client) == {}
-
-
-def test_a_periodic_job_with_a_schedule_nobody_can_read_becomes_a_dead_letter(redis_client: redis.Redis) -> None:
-    redis_client.hset(keys.job(hold(redis_client, "odd", NOW - 1)), "meta", json.dumps({"cron_string": "whenever"}))
-    hold(redis_client, "good", NOW)
-    promotion(redis_client).tick(NOW)
-    assert (ready(redis_client), waiting(redis_client)) == (["good"], {})
-    letter = dead_letters.get(redis_client, "odd")
-    assert letter.error_type == "ValueError"
-    assert redis_client.zscore(keys.failed("ticks"), "odd") is not None

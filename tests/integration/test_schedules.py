@@ -10,7 +10,6 @@ from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import schedules, task
 from jobs.queue.periodic import Periodic
 from jobs.queue.schedules import delayed, run_now
-from scheduler.fire import Due, Fires
 from scheduler.periodic import Registration
 from scheduler.promote import Promotion
 from scheduler.scheduler import TurnstileScheduler
@@ -29,7 +28,7 @@ HOURLY = Periodic("hourly", tock, "5 * * * *", args=(2,))
 
 
 def promotion(client: redis.Redis, *table: Periodic) -> Promotion:
-    return Promotion(client, Fires(client, table))
+    return Promotion(client, table)
 
 
 def ready(client: redis.Redis) -> list[str]:
@@ -55,7 +54,14 @@ def test_registering_at_every_boot_adds_nothing(redis_client: redis.Redis) -> No
     assert redis_client.hgetall(keys.job("cron-hourly")) == before
     assert waiting(redis_client) == {"cron-hourly": FIVE_PAST}
     shown = next(iter(TurnstileScheduler(connection=redis_client).get_jobs()))
-    assert (shown.id, shown.args, shown.meta["cron_string"]) == ("cron-hourly", [2], "5 * * * *")
+    assert (shown.id, shown.args) == ("cron-hourly", [2])
+    listed = schedules.schedules(redis_client, NOW)[0]
+    assert (listed.cron, listed.timezone, listed.task, listed.queue) == ("5 * * * *", "UTC", "test.tock", "ticks")
+
+
+def test_two_periodic_jobs_of_one_name_are_refused(redis_client: redis.Redis) -> None:
+    with pytest.raises(ValueError, match="same name"):
+        promotion(redis_client, HOURLY, Periodic("hourly", tock, "0 0 * * *"))
 
 
 def test_changed_times_move_the_fire_and_removed_names_vanish(redis_client: redis.Redis) -> None:
@@ -80,25 +86,23 @@ def test_a_deleted_definition_is_restored(redis_client: redis.Redis, lost: str) 
 def test_a_fire_that_came_due_while_the_definition_was_deleted_still_happens(redis_client: redis.Redis) -> None:
     Registration(redis_client, [HOURLY]).tick(NOW)
     redis_client.delete(keys.job("cron-hourly"))
-    assert promotion(redis_client, HOURLY).tick(FIVE_PAST)["fired"] == 1
+    assert promotion(redis_client, HOURLY).tick(FIVE_PAST) == {"promoted": 0, "unknown": 1}
+    Registration(redis_client, [HOURLY]).tick(FIVE_PAST + 9)
+    assert promotion(redis_client, HOURLY).tick(FIVE_PAST + 9)["fired"] == 1
     assert ready(redis_client) == [f"cron-hourly-{FIVE_PAST:.0f}"]
 
 
 def test_one_fire_time_runs_once_however_often_it_is_asked_for(redis_client: redis.Redis) -> None:
     Registration(redis_client, [HOURLY]).tick(NOW)
-    due = [Due("cron-hourly", repr(FIVE_PAST), b"{}")]
-    outcomes = [Fires(redis_client, [HOURLY]).fire(due, FIVE_PAST) for _ in range(3)]
-    assert [dict(outcome) for outcome in outcomes] == [{"fired": 1}, {"late": 1}, {"late": 1}]
+    outcomes = [schedules.fire(redis_client, "hourly", FIVE_PAST, FIVE_PAST + 3600, FIVE_PAST) for _ in range(3)]
+    assert outcomes == ["fired", "late", "late"]
     run = f"cron-hourly-{FIVE_PAST:.0f}"
     assert ready(redis_client) == [run]
     assert waiting(redis_client) == {"cron-hourly": FIVE_PAST + 3600}
     shown = schedules.schedules(redis_client, FIVE_PAST)[0]
     assert (shown.last_job_id, shown.last_fire_at, shown.next_fire_at, shown.runs) == (run, FIVE_PAST, FIVE_PAST + 3600, 1)
-    assert (field(redis_client, run, "status"), field(redis_client, run, "task"), field(redis_client, run, "meta")) == (
-        "queued",
-        "test.tock",
-        "",
-    )
+    assert (field(redis_client, run, "status"), field(redis_client, run, "task")) == ("queued", "test.tock")
+    assert field(redis_client, run, "created_at") == "2027-01-15T08:05:00.000000Z"
 
 
 def test_missed_fires_are_one_run(redis_client: redis.Redis) -> None:
