@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 
 from jobs import __version__
-from jobs.bootstrap import PRODUCTION_LOCK, TEST_LOCK, CannotInstall, check_python, ensure, runs_inside
+from jobs.bootstrap import PRODUCTION_LOCK, TEST_LOCK, CannotInstall, check_python, ensure
 
 COMMANDS = {
-    "up": (PRODUCTION_LOCK, "jobs.up", "start Redis, the carrier, the web, the workers and the scheduler here"),
-    "test": (TEST_LOCK, "jobs.checks", "run every check and test; what follows is passed on to pytest"),
-    "demo": (PRODUCTION_LOCK, "jobs.commands.demo", "replay a day in the mall through the API of a running system"),
-    "send": (PRODUCTION_LOCK, "jobs.commands.send", "enqueue a job by the name of its task"),
-    "keys": (PRODUCTION_LOCK, "jobs.commands.keys", "make an API key"),
+    "up": ("jobs.up", "start Redis, the carrier, the web, the workers and the scheduler here"),
+    "test": ("jobs.checks", "run every check and test; what follows is passed on to pytest"),
+    "demo": ("jobs.commands.demo", "replay a day in the mall through the API of a running system"),
+    "send": ("jobs.commands.send", "enqueue a job by the name of its task"),
+    "keys": ("jobs.commands.keys", "make an API key"),
 }
 USAGE = 2
 INTERRUPTED = 130
@@ -27,37 +27,27 @@ INTERRUPTED = 130
 
 def main(argv: list[str]) -> int:
     """Runs a command; its exit code, or 2 with a message when it could not start."""
-    name = argv[0] if argv else ""
-    if name in ("-h", "--help"):
-        print(help_text())
-        return 0
+    name = argv[0] if argv else "--help"
     if name == "--version":
         print(f"turnstile {__version__}")
         return 0
     if name not in COMMANDS:
-        print(help_text() if not name else f"there is no command {name!r}; see python3 -m jobs --help", file=sys.stderr)
-        return USAGE
+        lines = [f"  {known:<6}{text}" for known, (_, text) in COMMANDS.items()]
+        print("\n".join(["usage: python3 -m jobs <command> [...]", "", *lines, "", "  --help, --version"]))
+        return 0 if name in ("-h", "--help") else USAGE
     root = Path(__file__).resolve().parent.parent
-    lock, module, _ = COMMANDS[name]
     try:
         check_python(sys.version_info[:2])
-        python = ensure(root, lock)
-        if not runs_inside(root):
-            sys.stdout.flush()
+        python = ensure(root, TEST_LOCK if name == "test" else PRODUCTION_LOCK)
+        if Path(sys.prefix).resolve() != (root / ".venv").resolve():
             # Not a child: signals and the exit code are the command's own.
             os.execv(python, [str(python), "-m", "jobs", *argv])  # noqa: S606
-        return int(importlib.import_module(module).main(argv[1:]))
+        return int(importlib.import_module(COMMANDS[name][0]).main(argv[1:]))
     except CannotInstall as error:
         print(f"turnstile: {error}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
         return INTERRUPTED
-
-
-def help_text() -> str:
-    """The commands, one a line."""
-    lines = [f"  {name:<6}{text}" for name, (_, _, text) in COMMANDS.items()]
-    return "usage: python3 -m jobs <command> [...]\n\n" + "\n".join(lines) + "\n\n  --help, --version"
 
 
 if __name__ == "__main__":

@@ -7,26 +7,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-CHECKS = (
-    ("ruff check", "."),
-    ("ruff format", "--check", "."),
-    ("mypy",),
-    ("lint-imports",),
-)
-TESTS = ("tests/unit", "tests/integration", "tests/e2e")
+CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
+TESTS = ("tests/unit", "tests/integration", "tests/e2e")  # the quick ones first
 
 
 def main(argv: list[str]) -> int:
     """Runs all of it, whatever fails. 0 when everything passed, else pytest's code, else 1."""
-    bin_dir = str(Path(sys.executable).parent)
-    env = {**os.environ, "PATH": bin_dir + os.pathsep + os.environ.get("PATH", os.defpath)}
-    outcomes = {}
-    for name, *arguments in CHECKS:
-        command = [*name.split(), *arguments]
-        print(f"== {' '.join(command)}", flush=True)
-        outcomes[name] = subprocess.run(command, env=env, check=False).returncode
-    print("== " + ", ".join(f"{name}: {'FAILED' if code else 'passed'}" for name, code in outcomes.items()))
-    chosen = any(Path(argument.partition("::")[0]).exists() for argument in argv)
-    command = [sys.executable, "-m", "pytest", *argv, *(() if chosen else TESTS)]
-    print(f"== pytest {' '.join(command[3:])}", flush=True)
-    return subprocess.run(command, env=env, check=False).returncode or int(any(outcomes.values()))
+    failed = [check for check in CHECKS if _run(*check.split()) != 0]
+    print(f"== checks: {', '.join(failed) + ' FAILED' if failed else 'passed'}")
+    return _run("pytest", *(argv or TESTS)) or int(bool(failed))
+
+
+def _run(*command: str) -> int:
+    print(f"== {' '.join(command)}", flush=True)
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return subprocess.run(command, env={**os.environ, "PATH": path}, check=False).returncode

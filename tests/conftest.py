@@ -16,7 +16,8 @@ import pytest
 import redis
 
 # The modules of the mall read the settings when they are imported: a developer's own environment must not reach them.
-for _name in [name for name in os.environ if name.startswith("TURNSTILE_") and name != "TURNSTILE_TEST_REDIS"]:
+os.environ.setdefault("TEST_REDIS", os.environ.pop("TURNSTILE_TEST_REDIS", ""))
+for _name in [name for name in os.environ if name.startswith("TURNSTILE_")]:
     del os.environ[_name]
 for _name in ("REDIS_URL", "CARRIER_URL", "PORT", "HOST", "WEB_CONCURRENCY"):
     os.environ.pop(_name, None)

@@ -1,7 +1,8 @@
 """A private Valkey or Redis for the tests: a real process on a unix socket that can be killed and started again.
 
 Every write is on disk before it is answered, as in production. The binary is the one that the embedded server
-would take, or the one that TURNSTILE_TEST_REDIS names.
+would take, or the one that TURNSTILE_TEST_REDIS names (conftest.py keeps it as TEST_REDIS: the product refuses
+TURNSTILE_ names that it does not know).
 """
 
 from __future__ import annotations
@@ -21,15 +22,12 @@ from jobs.engine import find_engine
 START_LIMIT_S = 20.0
 POLL_S = 0.005
 
-BINARY = os.environ.pop("TURNSTILE_TEST_REDIS", None)
-"""Taken out of the environment: the product refuses TURNSTILE_ names that it does not know."""
-
 
 class Server:
     """One server and its data folder."""
 
     def __init__(self) -> None:
-        self.binary = BINARY or find_engine().binary
+        self.binary = os.environ.get("TEST_REDIS") or find_engine().binary
         # Not pytest's folder: a socket's path has room for about a hundred characters.
         self.folder = Path(tempfile.mkdtemp(prefix="turnstile-"))
         self.url = f"unix://{self.folder}/s"

@@ -37,7 +37,8 @@ class System:
         self.http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
         self.redis = redis.Redis.from_url(server.url)
         self._processes = processes
-        self._environ = {"REDIS_URL": server.url, "PORT": str(port), "CARRIER_URL": carrier.url, **QUICK, **environ}
+        own = {"REDIS_URL": server.url, "PORT": str(port), "CARRIER_URL": carrier.url}
+        self._environ = {**own, **QUICK, **environ}
         lines = procfile.parse((ROOT / "Procfile").read_text())
         self.commands = {name: line.split() for name, line in lines.items()}
         self.running: dict[str, Process] = {}

@@ -57,12 +57,19 @@ class Claim:
     @property
     def failures(self) -> int:
         """Attempts that failed since the job was enqueued or redriven."""
-        return int(self.hash.get(b"failures", b"0"))
+        return self.number(b"failures", 0)
 
     @property
     def attempt(self) -> int:
         """The number of this attempt, from 1; crashes do not count."""
         return self.failures + 1
+
+    def number(self, field: bytes, default: int) -> int:
+        """A whole number in the job's hash; the default for what is none: no hash may end its worker."""
+        try:
+            return int(self.hash.get(field) or default)
+        except ValueError:
+            return default
 
     def call(self) -> Call:
         """What to run. Raises ValueError when the data is not a JSON call."""
@@ -132,7 +139,7 @@ def note_retry(client: redis.Redis, claim: Claim, failed: Attempt) -> None:
 
 def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = True, burned: int = 1) -> Written:
     """Makes the job a dead letter. `burned` is 0 for a crash, which is no attempt; a stock worker holds no fence."""
-    task_name = claim.hash.get(b"task", b"").decode() or claim.id
+    task_name = claim.hash.get(b"task", b"").decode(errors="replace") or claim.id
     group = attempts.fingerprint(task_name, failed.error_type, failed.error)
     history = attempts.append(claim.hash.get(b"attempts", b""), failed)
     with client.pipeline(transaction=True) as pipeline:
@@ -181,7 +188,7 @@ def bury_crashed(client: redis.Redis, queue: str, member: str, now: float) -> Wr
     """Quarantines a job whose workers died under it too often; `member` is its entry in rq:wip."""
     job_id, _, execution = member.partition(":")
     found: Mapping[bytes, bytes] = client.hgetall(keys.job(job_id))
-    worker = found.get(b"worker_name", b"").decode()
+    worker = found.get(b"worker_name", b"").decode(errors="replace")
     claim = Claim(job_id, execution, queue, worker, found, now)
     return bury(client, claim, quarantined(claim, now), burned=0)
 

@@ -5,8 +5,9 @@
 -- COST O(n log m)
 local lost = {}
 for i = 2, #ARGV do
-  if redis.call('ZSCORE', KEYS[1], ARGV[i]) then
-    redis.call('ZADD', KEYS[1], 'XX', ARGV[1], ARGV[i])
+  -- Taken out first: a script whose first write frees memory is not refused while memory is full.
+  if redis.call('ZREM', KEYS[1], ARGV[i]) == 1 then
+    redis.call('ZADD', KEYS[1], ARGV[1], ARGV[i])
   else
     lost[#lost + 1] = ARGV[i]
   end

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import os
 import random
 import signal
@@ -93,6 +94,7 @@ class Worker(BaseWorker):
         """Claims and runs jobs until a signal comes, or until the queues are empty in burst mode."""
         self._install_signal_handlers()
         connections.share(self.connection)
+        self.log.setLevel(logging.WARNING)
         self.birth_date = self.last_heartbeat = rq_now()
         self._watch.start()
         self._persist(self._enrol, "enrol")
@@ -178,7 +180,7 @@ class Worker(BaseWorker):
         except TypeError as error:
             self._fail(claim, Permanent(f"the result is not JSON: {error}"))
             return
-        ttl_s = int(claim.hash.get(b"result_ttl", b"") or task.result_ttl_s)
+        ttl_s = claim.number(b"result_ttl", task.result_ttl_s)
         self._end(claim, lambda: ending.finish(self.connection, claim, time.time(), encoded, ttl_s), "finished", task=task.name)
 
     def _fail(self, claim: Claim, error: BaseException) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -16,7 +16,6 @@ from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import steps
 from jobs.mall.orders import Step
-from jobs.queue import dead_letters
 from jobs.queue.ending import Written
 from jobs.queue.script import beside
 
@@ -295,55 +294,3 @@ def test_the_effects_of_an_ending_that_was_written_before_are_not_written_again(
     assert hands.fail(claim, error) is Written.BEFORE
     assert changes(before, snapshot(redis_client)) == {}
     floor.check_books()
-
-
-# --- a full memory ---------------------------------------------------------------------------
-
-
-@pytest.fixture
-def full(redis_client: redis.Redis) -> Iterator[Callable[[], object]]:
-    """Fills the memory from its call to the test's end."""
-    yield lambda: redis_client.config_set("maxmemory", 1)
-    redis_client.config_set("maxmemory", 0)
-
-
-@pytest.mark.parametrize("error", [ValueError("no"), Permanent("no")], ids=["retry", "death"])
-def test_a_full_memory_refuses_an_ending_whole_or_not_at_all(
-    redis_client: redis.Redis, hands: Hands, floor: Floor, packing: str, error: Exception, full: Callable[[], object]
-) -> None:
-    claim = hands.must_claim("packing")
-    step_begin(redis_client, packing, "pack", claim.id)
-    full()
-    assert hands.fail(claim, error) is Written.NOW
-    view = floor.view(packing)
-    assert (view.status, view.attempts[-1].error) == ("packing" if isinstance(error, ValueError) else "dead", "no")
-    floor.check_books()
-
-
-@pytest.mark.parametrize(("what", "status", "held"), [(dead_letters.redrive, "packing", 2), (dead_letters.discard, "dead", 0)])
-def test_a_full_memory_leaves_no_dead_letter_half_handled(
-    redis_client: redis.Redis,
-    hands: Hands,
-    floor: Floor,
-    packing: str,
-    full: Callable[[], object],
-    what: Callable[[redis.Redis, str], None],
-    status: str,
-    held: int,
-) -> None:
-    hands.fail(hands.must_claim("packing"), Permanent("no"))
-    full()
-    what(redis_client, f"{packing}-pack")
-    assert (floor.status(packing), floor.stock("A")) == (status, (5, held))
-    floor.check_books()
-
-
-def test_a_full_memory_refuses_new_work_whole(redis_client: redis.Redis, floor: Floor, full: Callable[[], object]) -> None:
-    floor.put("A", 5)
-    before = snapshot(redis_client)
-    full()
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
-        floor.order(("A", 1))
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
-        floor.put("A", 6)
-    assert changes(before, snapshot(redis_client)) == {}

@@ -200,7 +200,7 @@ def test_orders_keep_to_their_paths_and_stock_adds_up_on_every_walk(
         client = redis_client
 
     Here.hands, Here.floor, Here.carrier = hands, floor, near_carrier
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]  # hypothesis types it as such
+    run_state_machine_as_test(
         Here,
         settings=settings(
             max_examples=EXAMPLES,

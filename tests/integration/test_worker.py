@@ -10,51 +10,15 @@ from typing import Any
 import pytest
 import redis
 import sample_tasks
-from hands import Hands
-from processes import Process, Processes, wait_for
+from job_watch import LIMIT_S, hold, result, send, status, wait_for_file, wait_until
+from processes import Processes, wait_for
 from rq import Queue
 from rq.command import send_shutdown_command, send_stop_job_command
-from rq.job import Job
 from rq.serializers import JSONSerializer
 from snapshots import snapshot
 
 from jobs import keys
 from jobs.queue import dead_letters, overview
-from jobs.queue.job import JobSpec
-from jobs.queue.task import enqueue
-
-LIMIT_S = 20.0
-
-
-def send(client: redis.Redis, job: JobSpec) -> str:
-    """Enqueues the job; returns its id."""
-    assert enqueue(client, job, now=time.time())
-    return job.id
-
-
-def status(client: redis.Redis, job_id: str) -> str:
-    """The job's status as RQ names it."""
-    return str((client.hget(keys.job(job_id), "status") or b"gone").decode())
-
-
-def wait_until(client: redis.Redis, job_id: str, wanted: str) -> None:
-    wait_for(lambda: status(client, job_id) == wanted, LIMIT_S, f"job {job_id} is {wanted}")
-
-
-def result(client: redis.Redis, job_id: str) -> Any:
-    """What the job returned, read with RQ, once it has ended well."""
-    wait_until(client, job_id, "finished")
-    return Job.fetch(job_id, connection=client, serializer=JSONSerializer).return_value()
-
-
-def wait_for_file(path: Path) -> None:
-    wait_for(path.exists, LIMIT_S, f"the job writes {path.name}")
-
-
-def hold(client: redis.Redis, folder: Path) -> str:
-    """Sends a job that runs until the folder holds a file `go`."""
-    return send(client, sample_tasks.hold.spec(str(folder)))
-
 
 # --- running ---------------------------------------------------------------------------------
 
@@ -270,33 +234,3 @@ def test_a_worker_that_is_killed_disappears_when_its_heartbeat_has_stopped(
     assert 0 < redis_client.ttl(keys.worker(overview.workers(redis_client)[0].name)) <= 4
     worker.kill()
     wait_for(lambda: overview.workers(redis_client) == [], LIMIT_S, "the worker is forgotten")
-
-
-# --- how it refuses to start -----------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("options", "environ", "said"),
-    [
-        (("-w", "rq.Worker"), {}, "Turnstile's jobs are JSON: run a stock worker with `-S json`"),
-        ((), {"TURNSTILE_LEASE": "3"}, "unknown setting; did you mean TURNSTILE_LEASE_S?"),
-        ((), {"REDIS_URL": "http://h"}, "must start with redis://, rediss:// or unix://"),
-    ],
-)
-def test_a_worker_that_cannot_work_says_why_and_ends(
-    redis_client: redis.Redis, processes: Processes, options: tuple[str, ...], environ: dict[str, str], said: str
-) -> None:
-    worker: Process = processes.worker("default", options=options, **environ)
-    assert worker.ended(LIMIT_S) == 2
-    assert said in worker.output
-    assert "Traceback" not in worker.output
-
-
-def test_the_products_own_configuration_knows_the_products_tasks_only(
-    redis_client: redis.Redis, processes: Processes, hands: Hands
-) -> None:
-    processes.worker("default", config="jobs.rq_config")
-    job_id = send(redis_client, sample_tasks.add.spec(1, 2))
-    wait_until(redis_client, job_id, "failed")
-    letter = dead_letters.get(redis_client, job_id)
-    assert (letter.error_type, letter.error) == ("UnknownTask", "task 'sample_tasks.add' is not on the allow-list")

@@ -1,4 +1,4 @@
-"""The worker in trouble: killed, stalled, without Redis, fed with poison. It loses nothing, repeats nothing it has ended, and stays."""
+"""The worker in trouble: killed, stalled, without Redis, fed with poison: it loses nothing, ends nothing twice, and stays."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import pytest
 import redis
 import sample_tasks
 from hands import Hands
+from job_watch import LIMIT_S, hold, status, wait_for_file, wait_until
 from processes import Processes, wait_for
 from servers import Server
 from snapshots import snapshot
@@ -19,25 +20,6 @@ from snapshots import snapshot
 from jobs import connections, keys
 from jobs.queue import dead_letters, ending
 from jobs.queue.task import enqueue
-
-LIMIT_S = 20.0
-
-
-def status(client: redis.Redis, job_id: str) -> str:
-    return str((client.hget(keys.job(job_id), "status") or b"gone").decode())
-
-
-def wait_until(client: redis.Redis, job_id: str, wanted: str) -> None:
-    wait_for(lambda: status(client, job_id) == wanted, LIMIT_S, f"job {job_id} is {wanted}")
-
-
-def hold(client: redis.Redis, folder: Path, job_id: str = "held") -> None:
-    enqueue(client, sample_tasks.hold.spec(str(folder), job_id=job_id), now=time.time())
-
-
-def wait_for_file(path: Path) -> None:
-    wait_for(path.exists, LIMIT_S, f"the job writes {path.name}")
-
 
 # --- kills -----------------------------------------------------------------------------------
 
@@ -193,14 +175,15 @@ def test_a_full_redis_is_worked_off_and_running_jobs_keep_their_leases(
     enqueue(own_client, sample_tasks.add.spec(1, 2, job_id="next"), now=time.time())
     enqueue(own_client, sample_tasks.refuse.spec("no", job_id="dead"), now=time.time())
     own_client.config_set("maxmemory", 1)
-    with pytest.raises(redis.exceptions.OutOfMemoryError):
+    with pytest.raises(redis.exceptions.ResponseError, match=r"OOM|memory"):
         enqueue(own_client, sample_tasks.add.spec(1, 2, job_id="too-much"), now=time.time())
     [(member, first)] = own_client.zrange(keys.wip("default"), 0, -1, withscores=True)
     wait_for(lambda: (own_client.zscore(keys.wip("default"), member) or 0) > first + 1.5, LIMIT_S, "the lease is renewed twice")
     (tmp_path / "go").touch()
-    for job_id, wanted in (("held", "finished"), ("next", "finished"), ("dead", "failed")):
-        wait_until(own_client, job_id, wanted)
+    for job_id in ("held", "next"):
+        wait_until(own_client, job_id, "finished")
     own_client.config_set("maxmemory", 0)
+    wait_until(own_client, "dead", "failed")  # a transaction, which some servers refuse until there is room again
     assert own_client.hget("rq:job:held", "crashes") is None
     assert worker.runs
 
@@ -242,7 +225,12 @@ def test_no_job_kills_its_worker_and_each_bad_one_is_a_dead_letter_that_says_why
     redis_client.hset("rq:job:bad-ttl", "result_ttl", "long")
     enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id="good"), now=time.time())
     worker = processes.worker("default")
-    wait_for(lambda: not worker.runs or status(redis_client, "good") == "finished", LIMIT_S, "the last job is done")
+    ended = ("finished", "failed")
+    wait_for(
+        lambda: not worker.runs or all(status(redis_client, job_id) in ended for job_id in (*EXPECTED, "good")),
+        LIMIT_S,
+        "every job has ended",
+    )
     assert worker.runs, f"it ended at {[m.decode() for m in redis_client.zrange(keys.wip('default'), 0, -1)]}"
     assert list(tmp_path.glob("executed")) == []
     letters, _ = dead_letters.page(redis_client, group=None, cursor=None, limit=100)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import fcntl
-import json
 import os
 import re
 import sys
@@ -34,10 +33,8 @@ def installed(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_stamp(root: Path, **other: object) -> None:
-    identity = f"{sys.implementation.cache_tag}{sys.abiflags} {sys.platform} {os.uname().machine}"
-    stamp = {"venv": str(root / ".venv"), "python": identity, "locks": bootstrap.covered_locks(root, TEST_LOCK), **other}
-    (root / ".venv" / bootstrap.STAMP).write_text(json.dumps(stamp))
+def write_stamp(root: Path) -> None:
+    (root / ".venv" / bootstrap.STAMP).write_text("\n".join(bootstrap.stamp(root, PRODUCTION_LOCK, TEST_LOCK)))
 
 
 @pytest.mark.parametrize("name", ["__init__.py", "__main__.py", "bootstrap.py"])
@@ -76,10 +73,11 @@ def test_without_a_stamp_the_install_is_repeated(installed: Path) -> None:
     assert not bootstrap.is_ready(installed, PRODUCTION_LOCK)
 
 
-@pytest.mark.parametrize("text", ["", "[]", "null", "{}", '{"venv": 1, "python": 2, "locks": []}'])
-def test_a_stamp_that_cannot_be_read_counts_as_none(installed: Path, text: str) -> None:
-    (installed / ".venv" / bootstrap.STAMP).write_text(text)
-    assert not bootstrap.is_ready(installed, PRODUCTION_LOCK)
+@pytest.mark.parametrize("length", [0, 10, -1])
+def test_a_stamp_that_a_kill_cut_short_counts_as_none(installed: Path, length: int) -> None:
+    stamp = installed / ".venv" / bootstrap.STAMP
+    stamp.write_text(stamp.read_text()[:length])
+    assert not bootstrap.is_ready(installed, TEST_LOCK)
 
 
 def test_a_changed_lock_is_installed_again(installed: Path) -> None:
@@ -88,9 +86,10 @@ def test_a_changed_lock_is_installed_again(installed: Path) -> None:
     assert bootstrap.is_ready(installed, TEST_LOCK)
 
 
-@pytest.mark.parametrize("other", [{"python": "cpython-310 linux x86_64"}, {"venv": "/somewhere/else/.venv"}])
-def test_another_python_or_place_makes_it_anew(installed: Path, other: dict[str, object]) -> None:
-    write_stamp(installed, **other)
+@pytest.mark.parametrize("part", [sys.implementation.cache_tag, sys.platform, "root"])
+def test_another_python_or_place_makes_it_anew(installed: Path, part: str) -> None:
+    stamp = installed / ".venv" / bootstrap.STAMP
+    stamp.write_text(stamp.read_text().replace(str(installed) if part == "root" else f" {part}", " other", 1))
     assert not bootstrap.is_ready(installed, PRODUCTION_LOCK)
 
 
@@ -101,9 +100,31 @@ def test_a_python_that_is_gone_makes_it_anew(installed: Path) -> None:
     assert not bootstrap.is_ready(installed, PRODUCTION_LOCK)
 
 
-def test_the_test_lock_covers_production_but_not_the_other_way_round(installed: Path) -> None:
-    assert set(bootstrap.covered_locks(installed, TEST_LOCK)) == {PRODUCTION_LOCK, TEST_LOCK}
-    assert set(bootstrap.covered_locks(installed, PRODUCTION_LOCK)) == {PRODUCTION_LOCK}
+def test_a_venv_with_the_production_lock_does_not_pass_for_one_with_the_test_lock(installed: Path) -> None:
+    (installed / ".venv" / bootstrap.STAMP).write_text("\n".join(bootstrap.stamp(installed, PRODUCTION_LOCK)))
+    assert bootstrap.is_ready(installed, PRODUCTION_LOCK)
+    assert not bootstrap.is_ready(installed, TEST_LOCK)
+
+
+def write_installer(root: Path, script: str) -> None:
+    (root / "uv").write_text(f"#!/bin/sh\n{script}\n")
+    (root / "uv").chmod(0o755)
+
+
+def test_a_failed_install_leaves_no_stamp_and_the_next_one_begins_anew(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{installed}:{os.environ['PATH']}")
+    (installed / ".venv" / "kept").touch()
+    (installed / TEST_LOCK).write_text("one==1.0\ntwo==2.1\n")
+    write_installer(installed, "echo 'what went wrong'; exit 1")
+    with pytest.raises(CannotInstall, match="what went wrong"):
+        bootstrap.ensure(installed, TEST_LOCK)
+    assert (installed / ".venv" / "kept").exists()  # it went on top of what was complete
+    assert not bootstrap.is_ready(installed, PRODUCTION_LOCK)
+    write_installer(installed, f'echo "$@" >{installed}/arguments')
+    bootstrap.ensure(installed, TEST_LOCK)
+    assert not (installed / ".venv" / "kept").exists()
+    assert (installed / "arguments").read_text().endswith(f"--require-hashes --no-deps -r {TEST_LOCK}\n")
+    assert bootstrap.is_ready(installed, PRODUCTION_LOCK) and bootstrap.is_ready(installed, TEST_LOCK)
 
 
 @pytest.mark.parametrize(
@@ -114,12 +135,13 @@ def test_the_test_lock_covers_production_but_not_the_other_way_round(installed: 
         ("WARNING: Retrying after connection broken by 'NewConnectionError(...)'", "index cannot be reached"),
         ("cause: client error (Connect)\ncause: tcp connect error", "index cannot be reached"),
         ("[Errno -3] Temporary failure in name resolution", "index cannot be reached"),
-        ("OSError: [Errno 28] No space left on device", "make room"),
-        ("error: something new", "its last lines say why"),
+        ("error: something new", "the installer failed"),
     ],
 )
 def test_a_failed_install_is_explained(output: str, part: str) -> None:
-    assert part in bootstrap.explain(output, PRODUCTION_LOCK)
+    text = bootstrap.explain(output, PRODUCTION_LOCK)
+    assert part in text
+    assert output.splitlines()[-1] in text
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
@@ -132,7 +154,7 @@ def test_a_python_without_venv_names_the_package_to_install(installed: Path, mon
     (installed / ".venv" / bootstrap.STAMP).unlink()
     monkeypatch.setitem(sys.modules, "ensurepip", None)
     monkeypatch.setenv("PATH", "/nonexistent")
-    with pytest.raises(CannotInstall, match=r"no ensurepip module.*apt install python3-venv"):
+    with pytest.raises(CannotInstall, match=r"no venv module.*apt install python3-venv"):
         bootstrap.ensure(installed, PRODUCTION_LOCK)
 
 
@@ -160,8 +182,7 @@ def test_help_version_and_unknown_commands_need_no_install(capsys: pytest.Captur
     assert command_line.main(["--version"]) == 0
     assert capsys.readouterr().out == f"turnstile {jobs.__version__}\n"
     assert command_line.main(["upp"]) == 2
-    assert "no command 'upp'" in capsys.readouterr().err
-    assert command_line.main([]) == 2
+    assert capsys.readouterr().out == text
 
 
 def test_the_version_is_the_same_everywhere() -> None:
@@ -174,7 +195,6 @@ def pins(lock: str) -> dict[str, str]:
 
 def test_the_test_lock_holds_every_production_pin_and_both_hold_only_hashes() -> None:
     assert pins(PRODUCTION_LOCK).items() <= pins(TEST_LOCK).items()
-    assert {PRODUCTION_LOCK, TEST_LOCK} == set(bootstrap.covered_locks(ROOT, TEST_LOCK))
     for lock in (PRODUCTION_LOCK, TEST_LOCK):
         text = (ROOT / lock).read_text()
         assert "://" not in text
