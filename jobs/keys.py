@@ -111,14 +111,15 @@ SCHEDULER = "turnstile:scheduler"
 requeued reconciled`; the leading scheduler."""
 
 SCHEDULER_LOCK = "rq:scheduler_lock"
-"""string `token`; rq-scheduler's own lock is the leader's lease, so that a stock `rqscheduler` stands aside. lead.lua; expires."""
+"""string `token`; rq-scheduler's own lock is the leader's lease: a stock `rqscheduler` stands aside. lead.lua; expires."""
 
 PERIODIC = "turnstile:periodic"
 """set of names of the periodic jobs that are registered; the scheduler at boot."""
 
 
 def periodic(name: str) -> str:
-    """hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua. Deleted when the job leaves the table."""
+    """hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua.
+    Deleted when the job leaves the table."""
     return f"turnstile:periodic:{name}"
 
 

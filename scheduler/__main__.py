@@ -15,7 +15,7 @@ LEAVE_S = 1
 
 
 def main() -> int:
-    """Handles signals from the first moment, and reads the settings before anything is imported that stands on them."""
+    """Handles signals from the first moment: what takes long to import comes after that."""
     for number in STOPS:
         signal.signal(number, _stop)
     try:

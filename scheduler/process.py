@@ -8,7 +8,7 @@ from jobs import log
 from jobs.connections import connect, redis_url
 from jobs.errors import NoRedis
 from jobs.mall import tasks
-from jobs.mall.periodic import TABLE
+from jobs.mall.periodic import table
 from jobs.mall.reconcile import reconcile
 from jobs.settings import Settings
 from scheduler.duty import logger
@@ -24,7 +24,7 @@ def run(settings: Settings) -> None:
     client = connect(_wait_for_url(settings))
     TurnstileScheduler(
         connection=client,
-        table=TABLE,
+        table=table(settings),
         reconcile=lambda now: reconcile(client, now=now, after_s=settings.reconcile_after_s),
     ).run()
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from jobs.mall import reports
 from jobs.queue.periodic import Periodic
-from jobs.settings import current
+from jobs.settings import Settings
 
-TABLE: tuple[Periodic, ...] = (
-    Periodic("footfall-rollup", reports.roll_up, "5 * * * *"),
-    Periodic("daily-report", reports.daily_report, "15 0 * * *", timezone=current().timezone),
-    Periodic("cleanup", reports.cleanup, "45 3 * * *", timezone=current().timezone),
-)
+
+def table(settings: Settings) -> tuple[Periodic, ...]:
+    """Every periodic job; times of a day are the mall's."""
+    zone = settings.timezone
+    return (
+        Periodic("footfall-rollup", reports.roll_up, "5 * * * *"),
+        Periodic("daily-report", reports.daily_report, "15 0 * * *", timezone=zone),
+        Periodic("cleanup", reports.cleanup, "45 3 * * *", timezone=zone),
+    )

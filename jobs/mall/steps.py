@@ -36,12 +36,17 @@ PICK_NEXT = beside(__file__, "pick_next")
 STEP_BEGIN = beside(__file__, "step_begin")
 STEP_END = beside(__file__, "step_end")
 
-STEP_RETRY = Backoff(current().step_max_attempts, current().backoff_base_s, current().backoff_cap_s)
 UNTIL_IT_WORKS = Backoff(max_attempts=1_000_000, base_s=0.5, cap_s=5.0)
 """For jobs that serve a buffer: they have no fate of their own, what waits in the buffer has."""
 STEP_LIMIT_S = 60.0
 TRACE_ID = slice(3, 35)
 """Where a traceparent holds the trace id."""
+
+
+def step_retry() -> Backoff:
+    """The retry policy of an order's steps, from the settings."""
+    settings = current()
+    return Backoff(settings.step_max_attempts, settings.backoff_base_s, settings.backoff_cap_s)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,7 @@ def pick_batch() -> dict[str, int]:
     return Counter(answer.decode() if isinstance(answer, bytes) else "alone" for answer in answers)
 
 
-@task(name="orders.pick", queue="picking", retry=STEP_RETRY, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
+@task(name="orders.pick", queue="picking", retry=step_retry, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
 def pick(order_id: str) -> str:
     """Picks one order that failed in its batch."""
     begun = _begin(order_id, Step.PICK)
@@ -101,7 +106,7 @@ def pick(order_id: str) -> str:
     return str(answer.decode())
 
 
-@task(name="orders.pack", queue="packing", retry=STEP_RETRY, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
+@task(name="orders.pack", queue="packing", retry=step_retry, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
 def pack(order_id: str) -> str:
     """Computes items and weight and writes the packing slip."""
     begun = _begin(order_id, Step.PACK)
@@ -114,7 +119,7 @@ def pack(order_id: str) -> str:
     return _end(begun, now, Status.DELIVERING, step=Step.DELIVER, fields=fields, following=following)
 
 
-@task(name="orders.deliver", queue="delivery", retry=STEP_RETRY, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
+@task(name="orders.deliver", queue="delivery", retry=step_retry, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
 def deliver(order_id: str) -> str:
     """Books the parcel with the carrier; the same idempotency key at every attempt."""
     begun = _begin(order_id, Step.DELIVER)

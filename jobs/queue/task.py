@@ -81,6 +81,9 @@ class RunningJob:
     worker: str
 
 
+Policy = Backoff | Callable[[], Backoff]
+"""A retry policy, or a function that gives it, for one that stands in the settings: importing a task reads no environment."""
+
 _running: ContextVar[RunningJob | None] = ContextVar("running_job", default=None)
 
 
@@ -110,7 +113,7 @@ class Task:
         *,
         name: str,
         queue: str,
-        retry: Backoff,
+        retry: Policy,
         time_limit_s: float,
         result_ttl_s: int,
         hooks: Hooks | None,
@@ -122,7 +125,7 @@ class Task:
         self.name = name
         self.path = f"{function.__module__}.{function.__qualname__}"
         self.queue = queue
-        self.retry = retry
+        self._retry = retry
         self.time_limit_s = time_limit_s
         self.result_ttl_s = result_ttl_s
         self.hooks = hooks
@@ -132,6 +135,11 @@ class Task:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.function(*args, **kwargs)
+
+    @property
+    def retry(self) -> Backoff:
+        """The policy that decides what follows a failed attempt."""
+        return self._retry if isinstance(self._retry, Backoff) else self._retry()
 
     def arguments(self, call: Call) -> tuple[Any, ...] | None:
         """The call's arguments in the order in which the function names them; None when it cannot take them."""
@@ -176,7 +184,7 @@ def task(
     *,
     name: str,
     queue: str = "default",
-    retry: Backoff | None = None,
+    retry: Policy | None = None,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
     result_ttl_s: int = DEFAULT_RESULT_TTL_S,
     hooks: Hooks | None = None,

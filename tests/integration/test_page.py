@@ -92,7 +92,7 @@ def test_the_page_shows_people_orders_queues_workers_dead_letters_and_periodic_j
     floor.order(("A", 1), countdown_s=3_600)
     bury(hands, "lost")
     enrol(redis_client, "w1", state="busy", current_job="j1", successful_job_count="1234")
-    Registration(redis_client, periodic.TABLE).tick(time.time())
+    Registration(redis_client, periodic.table(Settings())).tick(time.time())
     shown = page_reader.read(site)
     for words in (
         "In 1,203 Out 200 Inside now 1,003",

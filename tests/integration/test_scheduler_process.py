@@ -15,10 +15,11 @@ from rq_scheduler import Scheduler
 from servers import Server
 
 from jobs import connections, keys
-from jobs.mall.periodic import TABLE
+from jobs.mall.periodic import table
 from jobs.queue import task
 from jobs.queue.job import JobSpec
 from jobs.queue.periodic import definition_id
+from jobs.settings import Settings
 from scheduler.duty import Counts
 from scheduler.leader import LEASE_S, Leader
 from scheduler.loop import AWAY_WAIT_S, Loop
@@ -156,8 +157,8 @@ def test_a_stop_in_mid_run_gives_the_lease_back_and_keeps_every_periodic_job(
     redis_client: redis.Redis, processes: Processes, signals: list[signal.Signals]
 ) -> None:
     running = leader_of(redis_client, processes.start("python", "-m", "scheduler"))
-    definitions = {definition_id(periodic.name) for periodic in TABLE}
-    wait_for(lambda: redis_client.zcard(keys.SCHEDULED_JOBS) == len(TABLE), LIMIT_S, "the table is registered")
+    definitions = {definition_id(periodic.name) for periodic in table(Settings())}
+    wait_for(lambda: redis_client.zcard(keys.SCHEDULED_JOBS) == len(table(Settings())), LIMIT_S, "the table is registered")
     start = time.time() + 0.2
     ids = hold_many(redis_client, 3000, start, over_s=1.5)
     redis_client.zadd(keys.SCHEDULED_JOBS, {name: start + 0.3 * (place + 1) for place, name in enumerate(sorted(definitions))})
