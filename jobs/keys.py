@@ -72,6 +72,11 @@ def results(job_id: str) -> str:
     return f"rq:results:{job_id}"
 
 
+def workers(queue_name: str) -> str:
+    """set of the keys of workers on a queue; workers, cleaned by the scheduler."""
+    return f"rq:workers:{queue_name}"
+
+
 def worker(name: str) -> str:
     """hash, RQ's worker fields; its worker, expires when the heartbeat stops."""
     return f"rq:worker:{name}"

@@ -96,11 +96,9 @@ class Settings:
             except ValueError as error:
                 shown = "***" if key in SECRETS else env[key]
                 problems.append(SettingProblem(key, shown, str(error)))
-        if not problems and "host" not in values and values.get("api_keys"):
-            values["host"] = "0.0.0.0"  # noqa: S104  keys are configured
-        host = values.get("host", cls.__dataclass_fields__["host"].default)
-        if host not in LOOPBACK and not values.get("api_keys") and not any(p.key == "TURNSTILE_API_KEYS" for p in problems):
-            problems.append(SettingProblem("HOST", host, "only loopback is served until TURNSTILE_API_KEYS is set"))
+        if values.get("api_keys"):
+            values.setdefault("host", "0.0.0.0")  # noqa: S104  keys are configured
+        problems += _contradictions(values, refused={problem.key for problem in problems})
         if problems:
             raise BadSettings(problems)
         return cls(**values)
@@ -120,6 +118,21 @@ def current() -> Settings:
 def hash_api_key(key: str) -> str:
     """SHA-256 of an API key (hex). Keys are long and random, so a plain hash is enough to store one."""
     return hashlib.sha256(key.encode()).hexdigest()
+
+
+def _contradictions(values: Mapping[str, Any], *, refused: set[str]) -> list[SettingProblem]:
+    """Values that are good alone but not together; the variable that was set is the one that is named."""
+    found = []
+    host = values.get("host", DEFAULTS["host"])
+    if host not in LOOPBACK and not values.get("api_keys") and "TURNSTILE_API_KEYS" not in refused:
+        found.append(SettingProblem("HOST", host, "only loopback is served until TURNSTILE_API_KEYS is set"))
+    base_s = values.get("backoff_base_s", DEFAULTS["backoff_base_s"])
+    cap_s = values.get("backoff_cap_s", DEFAULTS["backoff_cap_s"])
+    if cap_s < base_s:
+        key, value = ("CAP", cap_s) if "backoff_cap_s" in values else ("BASE", base_s)
+        reason = f"the cap ({cap_s:g}) must not lie below the base ({base_s:g})"
+        found.append(SettingProblem(f"TURNSTILE_BACKOFF_{key}_S", f"{value:g}", reason))
+    return found
 
 
 def _integer(low: int, high: int) -> Callable[[str], int]:
@@ -241,6 +254,7 @@ PARSERS: dict[str, Callable[[str], Any]] = {
     "TURNSTILE_RECONCILE_AFTER_S": _number(1, 86_400),
     "TURNSTILE_HIREFIRE_TOKEN": str,
 }
+DEFAULTS = {field.name: field.default for field in fields(Settings)}
 SECRETS = ("REDIS_URL", "TURNSTILE_API_KEYS", "TURNSTILE_HIREFIRE_TOKEN")
 
 

@@ -236,7 +236,7 @@ class Worker(BaseWorker):
             pipeline.expire(keys.worker(self.name), int(self._settings.lease_s * 3) + 1)
             pipeline.sadd(keys.WORKERS, keys.worker(self.name))
             for name in self.queue_names():
-                pipeline.sadd(f"{keys.WORKERS}:{name}", keys.worker(self.name))
+                pipeline.sadd(keys.workers(name), keys.worker(self.name))
             if claim is None:
                 pipeline.hdel(keys.worker(self.name), "current_job")
             pipeline.execute()

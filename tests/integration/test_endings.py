@@ -147,6 +147,14 @@ def test_a_dead_letter_stands_in_rqs_registry_and_in_ours_and_never_expires(
     }
 
 
+def test_a_job_that_was_to_expire_does_not_do_so_as_a_dead_letter(redis_client: redis.Redis, hands: Hands, claim: Claim) -> None:
+    redis_client.expire("rq:job:j1", 500)
+    redis_client.xadd("rq:results:j1", {"type": 1})
+    redis_client.expire("rq:results:j1", 500)
+    hands.fail(claim, Permanent("no such street"))
+    assert not {"rq:job:j1!ttl", "rq:results:j1!ttl"} & set(snapshot(redis_client))
+
+
 def test_a_dead_letter_can_be_read_with_rq(redis_client: redis.Redis, hands: Hands, claim: Claim) -> None:
     hands.fail(claim, Permanent("no such street"))
     queue = Queue("default", connection=redis_client, serializer=JSONSerializer)
