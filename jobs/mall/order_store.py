@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import msgspec
 import redis.asyncio
 
 from jobs import keys
-from jobs.errors import Conflict, InvalidField, NotFound
+from jobs.errors import Conflict, NotFound
 from jobs.mall import orders
 from jobs.mall.orders import OrderView, Status
 from jobs.mall.packing import Slip
+from jobs.queue.cursor import Cursor
 from jobs.queue.script import beside
 
 CANCEL = beside(__file__, "cancel")
@@ -46,23 +46,19 @@ async def slip(client: redis.asyncio.Redis, order_id: str) -> Slip:
 async def page(client: redis.asyncio.Redis, *, status: Status | None, cursor: str | None, limit: int) -> OrderPage:
     """Orders, newest first: by creation, or with a status by their last change. Raises InvalidField for a bad cursor."""
     index = keys.ORDERS if status is None else keys.STATUS_PREFIX + status.value
-    score, last_id = _parse_cursor(cursor)
-    ids: list[str] = []
-    offset = 0
-    marks: dict[str, str] = {}
-    while len(ids) <= limit:
-        batch = await client.zrange(index, score, "-inf", byscore=True, desc=True, offset=offset, num=limit + 1, withscores=True)
-        for key, at in batch:
-            # Equal scores come in falling order of their ids.
-            if not (last_id and repr(at) == score and key.decode() >= last_id):
-                ids.append(key.decode())
-                marks[key.decode()] = f"{at!r}:{key.decode()}"
+    start, offset = Cursor.parse(cursor), 0
+    marked: list[tuple[str, str]] = []
+    while len(marked) <= limit:
+        batch = await client.zrange(
+            index, start.score, "-inf", byscore=True, desc=True, offset=offset, num=limit + 1, withscores=True
+        )
         offset += len(batch)
+        marked += start.after(batch)
         if len(batch) <= limit:
             break
-    shown = ids[:limit]
-    found = [order for order, _version in await _read(client, shown)]
-    return OrderPage(found, marks[shown[-1]] if len(ids) > limit else None)
+    shown = marked[:limit]
+    found = [order for order, _version in await _read(client, [order_id for order_id, _mark in shown])]
+    return OrderPage(found, shown[-1][1] if len(marked) > limit else None)
 
 
 async def counts(client: redis.asyncio.Redis) -> dict[str, int]:
@@ -103,16 +99,3 @@ async def _read(client: redis.asyncio.Redis, ids: list[str]) -> list[tuple[Order
         if fields:
             found.append((orders.view(order_id, fields, answers[2 * number + 1]), int(fields["version"])))
     return found
-
-
-def _parse_cursor(cursor: str | None) -> tuple[str, str]:
-    if cursor is None:
-        return "+inf", ""
-    score, _, last_id = cursor.partition(":")
-    try:
-        maximum = float(score)
-    except ValueError:
-        maximum = math.nan
-    if math.isnan(maximum):
-        raise InvalidField("cursor", "not a cursor of this list")
-    return repr(maximum), last_id

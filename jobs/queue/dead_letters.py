@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from jobs import keys
 from jobs.errors import InvalidField, NotFound, UnknownTask
 from jobs.queue import attempts
 from jobs.queue.attempts import Attempt
+from jobs.queue.cursor import Cursor
 from jobs.queue.ending import add_effects
 from jobs.queue.job import Call
 from jobs.queue.script import beside
@@ -59,21 +59,18 @@ def count(client: redis.Redis) -> int:
 def page(client: redis.Redis, *, group: str | None, cursor: str | None, limit: int) -> tuple[list[DeadLetter], str | None]:
     """Dead letters, the newest first, and the cursor of the next page. Raises InvalidField for a cursor that is none."""
     found: list[DeadLetter] = []
-    maximum, last_id = _parse_cursor(cursor)
-    offset = 0
-    while True:
-        batch = client.zrange(keys.DEAD, maximum, "-inf", byscore=True, desc=True, offset=offset, num=PAGE, withscores=True)
-        if not batch:
-            return found, None
+    start, offset = Cursor.parse(cursor), 0
+    while batch := client.zrange(
+        keys.DEAD, start.score, "-inf", byscore=True, desc=True, offset=offset, num=PAGE, withscores=True
+    ):
         offset += len(batch)
-        # Equal scores come in falling order of their ids.
-        fresh = [(key, score) for key, score in batch if not (repr(score) == maximum and last_id and key.decode() >= last_id)]
-        for letter, (key, score) in zip(_read(client, [key for key, _ in fresh]), fresh, strict=True):
-            if letter is None or (group is not None and letter.group != group):
-                continue
-            found.append(letter)
-            if len(found) == limit:
-                return found, f"{score!r}:{key.decode()}"
+        marked = start.after(batch)
+        for letter, (_job_id, mark) in zip(_read(client, [job_id for job_id, _mark in marked]), marked, strict=True):
+            if letter is not None and group in (None, letter.group):
+                found.append(letter)
+                if len(found) == limit:
+                    return found, mark
+    return found, None
 
 
 def groups(client: redis.Redis) -> list[Group]:
@@ -89,7 +86,7 @@ def groups(client: redis.Redis) -> list[Group]:
 def get(client: redis.Redis, job_id: str) -> DeadLetter:
     """One dead letter. Raises NotFound."""
     if client.zscore(keys.DEAD, job_id) is not None:
-        letter = _read(client, [job_id.encode()])[0]
+        letter = _read(client, [job_id])[0]
         if letter is not None:
             return letter
     raise NotFound("dead letter", job_id)
@@ -183,40 +180,22 @@ def _edited(task: Task | None, call: Call | None, args: list[Any] | None, kwargs
         raise InvalidField("args", "the task is not known here, so its arguments cannot be checked")
     if task.owned:
         raise InvalidField("args", f"{task.name} belongs to a state of its own: its arguments cannot be changed")
-    new = Call(call.path, call.args if args is None else tuple(args), call.kwargs if kwargs is None else kwargs)
-    try:
-        task.signature.bind(*new.args, **new.kwargs)
-    except TypeError as error:
-        raise InvalidField("args", f"{task.name}{task.signature}: {error}") from None
-    return new.encode().decode()
-
-
-def _parse_cursor(cursor: str | None) -> tuple[str, str]:
-    if cursor is None:
-        return "+inf", ""
-    score, _, last_id = cursor.partition(":")
-    try:
-        maximum = float(score)
-    except ValueError:
-        maximum = math.nan
-    if math.isnan(maximum):
-        raise InvalidField("cursor", "not a cursor of this list")
-    return repr(maximum), last_id
+    return task.call(*(call.args if args is None else args), **(call.kwargs if kwargs is None else kwargs)).encode().decode()
 
 
 def _all(client: redis.Redis) -> list[DeadLetter]:
-    ids = client.zrange(keys.DEAD, 0, -1, desc=True)
+    ids = [job_id.decode() for job_id in client.zrange(keys.DEAD, 0, -1, desc=True)]
     found: list[DeadLetter] = []
     for start in range(0, len(ids), PAGE):
         found += [letter for letter in _read(client, ids[start : start + PAGE]) if letter is not None]
     return found
 
 
-def _read(client: redis.Redis, ids: list[bytes]) -> list[DeadLetter | None]:
+def _read(client: redis.Redis, ids: list[str]) -> list[DeadLetter | None]:
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
-            pipeline.hgetall(keys.job(job_id.decode()))
-        return [_letter(job_id.decode(), fields) for job_id, fields in zip(ids, pipeline.execute(), strict=True)]
+            pipeline.hgetall(keys.job(job_id))
+        return [_letter(job_id, fields) for job_id, fields in zip(ids, pipeline.execute(), strict=True)]
 
 
 def _letter(job_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | None:

@@ -148,10 +148,8 @@ class Task:
         except TypeError:
             return None
 
-    def spec(
-        self, *args: Any, job_id: str | None = None, now: float | None = None, queue: str | None = None, **kwargs: Any
-    ) -> JobSpec:
-        """A job of this task that does not exist yet. Raises InvalidField when the call cannot work."""
+    def call(self, *args: Any, **kwargs: Any) -> Call:
+        """A call of this task. Raises InvalidField for arguments that it cannot take or that are not JSON."""
         try:
             self.signature.bind(*args, **kwargs)
         except TypeError as error:
@@ -161,6 +159,13 @@ class Task:
             call.encode()
         except (TypeError, ValueError) as error:
             raise InvalidField("args", f"{self.name}: arguments must be JSON: {error}") from None
+        return call
+
+    def spec(
+        self, *args: Any, job_id: str | None = None, now: float | None = None, queue: str | None = None, **kwargs: Any
+    ) -> JobSpec:
+        """A job of this task that does not exist yet. Raises InvalidField when the call cannot work."""
+        call = self.call(*args, **kwargs)
         if job_id is not None and not JOB_ID.fullmatch(job_id):
             raise InvalidField("job_id", "only letters, digits, _ and -, at most 128")
         return spec(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import pytest
 import redis
@@ -126,6 +127,21 @@ def test_what_was_requeued_with_rqs_own_command_goes_on_as_well(
     floor.check_books()
     registry = Queue("packing", connection=redis_client, serializer=JSONSerializer).failed_job_registry
     assert registry.get_job_ids(cleanup=False) == []
+
+
+@pytest.mark.parametrize("what", [dead_letters.redrive, dead_letters.discard])
+def test_what_somebody_requeued_with_rq_is_no_dead_letter_any_more(
+    redis_client: redis.Redis, hands: Hands, floor: Floor, what: Callable[[redis.Redis, str], None]
+) -> None:
+    floor.put("A", 9)
+    order_id = dead_at(hands, floor, "pack")
+    Queue("packing", connection=redis_client, serializer=JSONSerializer).failed_job_registry.requeue(f"{order_id}-pack")
+    before = snapshot(redis_client)
+    with pytest.raises(NotFound):
+        what(redis_client, f"{order_id}-pack")
+    assert set(changes(before, snapshot(redis_client))) == {"turnstile:dead"}
+    hands.work_off("packing")
+    assert (floor.status(order_id), floor.stock("A")) == ("delivering", (9, 5))
 
 
 def test_a_job_of_an_order_that_a_stock_client_enqueued_by_keyword_dies_with_its_order(

@@ -1,0 +1,38 @@
+"""Pages through a sorted set, highest score first, by a cursor that survives additions and removals: `<score>:<member>`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from jobs.errors import InvalidField
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where the last page ended. `score` is text that Redis takes."""
+
+    score: str = "+inf"
+    member: str = ""
+
+    @classmethod
+    def parse(cls, text: str | None) -> Cursor:
+        """Reads a cursor from a request; None is the beginning. Raises InvalidField."""
+        if text is None:
+            return cls()
+        score, _, member = text.partition(":")
+        try:
+            number = float(score)
+        except ValueError:
+            number = math.nan
+        if math.isnan(number):
+            raise InvalidField("cursor", "not a cursor of this list")
+        return cls(repr(number), member)
+
+    def after(self, batch: list[tuple[bytes, float]]) -> list[tuple[str, str]]:
+        """Members of a batch that come after the cursor, each with the cursor that stands on it.
+
+        The batch starts at the cursor's score; equal scores come in falling order of their members.
+        """
+        marked = [(member.decode(), repr(at)) for member, at in batch]
+        return [(name, f"{at}:{name}") for name, at in marked if not self.member or at != self.score or name < self.member]
