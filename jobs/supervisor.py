@@ -34,7 +34,8 @@ class Supervisor:
         self._readers: list[threading.Thread] = []
         self._signals: list[int] = []
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup
+            # nohup has SIGHUP ignored; a shell that starts it with `&` has SIGINT ignored, and means nothing by it.
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, lambda number, _frame: self._signals.append(number))
         adopt_orphans()
 

@@ -129,6 +129,18 @@ def test_a_stop_passes_one_sigterm_on_waits_and_ends_with_0(start: Start, tmp_pa
     assert left_behind(tmp_path) == []
 
 
+def test_ctrl_c_is_heard_by_one_that_a_shell_started_in_the_background(start: Start, tmp_path: Path) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as a shell without job control does for `&`
+    try:
+        up = start("one: python listener.py")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    up.until_says("one", "pid")
+    up.process.send_signal(signal.SIGINT)
+    assert up.ends() == 0
+    assert left_behind(tmp_path) == []
+
+
 def test_redis_is_there_until_the_last_process_has_ended(start: Start) -> None:
     up = start("one: python listener.py", LINGER_S="1")
     up.until_says("one", "pid")
