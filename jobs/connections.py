@@ -8,7 +8,6 @@ Pools are bounded and block for a moment instead of failing, since small plans a
 from __future__ import annotations
 
 import functools
-from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
@@ -20,11 +19,10 @@ from redis.retry import Retry
 from jobs import embedded
 from jobs.settings import Settings, current
 
-CONNECT_TIMEOUT_S = 3.0
-SOCKET_TIMEOUT_S = 10.0
-ASYNC_SOCKET_TIMEOUT_S = 3.0
+SOCKET = {"socket_timeout": 10.0, "health_check_interval": 30}
+TCP = {"socket_connect_timeout": 3.0, "socket_keepalive": True}
+ASYNC_SOCKET = {**SOCKET, "socket_timeout": 3.0}
 POOL_WAIT_S = 5.0
-HEALTH_CHECK_S = 30
 MAX_SYNC_CONNECTIONS = 4
 MAX_ASYNC_CONNECTIONS = 10
 
@@ -54,8 +52,7 @@ def redis_url(settings: Settings) -> str:
     query = dict(parse_qsl(parts.query))
     if parts.scheme != "rediss" or "ssl_cert_reqs" in query:
         return url
-    query |= {"ssl_cert_reqs": "none", "ssl_check_hostname": "false"}
-    return urlunsplit(parts._replace(query=urlencode(query)))
+    return urlunsplit(parts._replace(query=urlencode({**query, "ssl_cert_reqs": "none", "ssl_check_hostname": "false"})))
 
 
 def shown_url(url: str) -> str:
@@ -72,10 +69,8 @@ def connect(url: str, *, retries: int = 1) -> redis.Redis:
 def tuned(client: redis.Redis, *, retries: int = 1) -> redis.Redis:
     """The client's server and credentials with our bounds: few connections, short time-outs, few retries."""
     pool = client.connection_pool
-    options = {**pool.connection_kwargs, **_timeouts(), "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries)}
-    if issubclass(pool.connection_class, redis.UnixDomainSocketConnection):
-        options.pop("socket_connect_timeout")
-        options.pop("socket_keepalive")
+    bounds = SOCKET if issubclass(pool.connection_class, redis.UnixDomainSocketConnection) else SOCKET | TCP
+    options = {**pool.connection_kwargs, **bounds, "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries)}
     bounded = redis.BlockingConnectionPool(
         connection_class=pool.connection_class, max_connections=MAX_SYNC_CONNECTIONS, timeout=POOL_WAIT_S, **options
     )
@@ -92,8 +87,7 @@ def connect_async(url: str, *, max_connections: int = MAX_ASYNC_CONNECTIONS) -> 
         max_connections=max_connections,
         timeout=POOL_WAIT_S,
         retry=AsyncRetry(ExponentialBackoff(cap=0.1, base=0.01), 1, supported_errors=(redis.exceptions.ConnectionError,)),
-        socket_timeout=ASYNC_SOCKET_TIMEOUT_S,
-        health_check_interval=HEALTH_CHECK_S,
+        **ASYNC_SOCKET,
     )
     return redis.asyncio.Redis(connection_pool=pool)
 
@@ -111,12 +105,3 @@ def share(client: redis.Redis) -> None:
     """Lets tasks use their worker's client: its connection is free while a job runs, and small plans count connections."""
     _shared[:] = [client]
     process_client.cache_clear()
-
-
-def _timeouts() -> dict[str, Any]:
-    return {
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": CONNECT_TIMEOUT_S,
-        "socket_keepalive": True,
-        "health_check_interval": HEALTH_CHECK_S,
-    }

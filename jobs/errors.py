@@ -1,6 +1,6 @@
 """Every error that Turnstile raises on purpose.
 
-Errors carry data; the text is built from it in `__str__`. Two roots matter to a
+Errors carry data; the text is built from it, by the sentence in `says`. Two roots matter to a
 worker: `Permanent` is never retried, everything else is, as the task's backoff says.
 `JobInterrupted` is no `Exception`, so that a task's `except Exception` cannot swallow it.
 """
@@ -8,22 +8,30 @@ worker: `Permanent` is never retried, everything else is, as the task's backoff 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 
-class TurnstileError(Exception):
+class Speaking:
+    """Says what it carries: `says` is the text, with the names of its fields in braces."""
+
+    says: ClassVar[str] = "{reason}"
+
+    def __str__(self) -> str:
+        return self.says.format_map(vars(self))
+
+
+class TurnstileError(Speaking, Exception):
     """Root of the errors that a caller may want to catch."""
 
 
 @dataclass(frozen=True)
-class SettingProblem:
+class SettingProblem(Speaking):
     """One refused environment variable."""
 
+    says = "{key}={value!r}: {reason}"
     key: str
     value: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.key}={self.value!r}: {self.reason}"
 
 
 @dataclass
@@ -41,37 +49,31 @@ class BadSettings(TurnstileError):
 class NoRedis(TurnstileError):
     """Raised when no Redis is configured and none can be started or reached."""
 
+    says = "Redis at {where} cannot be used: {reason}"
     where: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"Redis at {self.where} cannot be used: {self.reason}"
 
 
 @dataclass
 class DataDirInUse(TurnstileError):
     """Raised when another process runs on the same data directory; `since` is its start in local time."""
 
+    says = (
+        "The data directory {data_dir} is in use by process {pid} since {since}: "
+        "stop it, or set TURNSTILE_DATA_DIR to another directory"
+    )
     data_dir: str
     pid: int
     since: str
-
-    def __str__(self) -> str:
-        return (
-            f"The data directory {self.data_dir} is in use by process {self.pid} since {self.since}: "
-            "stop it, or set TURNSTILE_DATA_DIR to another directory"
-        )
 
 
 @dataclass
 class InvalidField(TurnstileError):
     """Raised when a value from outside is refused: names the field, the reason and, where it helps, the fix."""
 
+    says = "{field}: {reason}"
     field: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.reason}"
 
 
 @dataclass
@@ -79,9 +81,6 @@ class Explained(TurnstileError):
     """An error that is its reason."""
 
     reason: str
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 class Permanent(Explained):
@@ -107,21 +106,17 @@ class Refused(Explained):
 class UnknownTask(TurnstileError):
     """Raised when a task name is not on the allow-list of this program."""
 
+    says = "task {name!r} is not on the allow-list"
     name: str
-
-    def __str__(self) -> str:
-        return f"task {self.name!r} is not on the allow-list"
 
 
 @dataclass
 class RetryAfter(TurnstileError):
     """Raised by a task that knows when to try again; at least `delay_s` seconds pass before the next attempt."""
 
+    says = "{reason} (asked to wait {delay_s:g} s)"
     delay_s: float
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.reason} (asked to wait {self.delay_s:g} s)"
 
 
 @dataclass
@@ -139,11 +134,9 @@ class CarrierError(TurnstileError):
 class IdempotencyMismatch(TurnstileError):
     """Raised when an Idempotency-Key is used again with another body."""
 
+    says = "Idempotency-Key {key!r} already stands for order {order_id} with another body"
     key: str
     order_id: str
-
-    def __str__(self) -> str:
-        return f"Idempotency-Key {self.key!r} already stands for order {self.order_id} with another body"
 
 
 @dataclass
@@ -157,14 +150,12 @@ class Conflict(Explained):
 class NotFound(TurnstileError):
     """Raised when an id leads nowhere."""
 
+    says = "no {kind} with id {id!r}"
     kind: str
     id: str
 
-    def __str__(self) -> str:
-        return f"no {self.kind} with id {self.id!r}"
 
-
-class JobInterrupted(BaseException):
+class JobInterrupted(Speaking, BaseException):
     """Root of what a worker raises inside a running job from outside it."""
 
 
@@ -172,21 +163,17 @@ class JobInterrupted(BaseException):
 class TimeLimitExceeded(JobInterrupted):
     """Raised inside a job that ran longer than its task's `time_limit_s`. Counts as a failed attempt."""
 
+    says = "ran longer than its time limit of {limit_s:g} s"
     limit_s: float
-
-    def __str__(self) -> str:
-        return f"ran longer than its time limit of {self.limit_s:g} s"
 
 
 class JobStopped(JobInterrupted):
     """Raised inside a job that an operator stopped. Goes to the dead letters without a retry."""
 
-    def __str__(self) -> str:
-        return "stopped by an operator"
+    says = "stopped by an operator"
 
 
 class DrainTimeout(JobInterrupted):
     """Raised inside a job that outlives the drain of its worker: the job is handed back, no attempt is burned."""
 
-    def __str__(self) -> str:
-        return "the worker stops"
+    says = "the worker stops"

@@ -1,4 +1,4 @@
-"""Every Redis key as a function: its type, its fields, its life and who writes it.
+"""Every Redis key as a constant or a function: its type, its fields, its life and who writes it.
 
 Keys under `rq:` are RQ's (rq 2.12.0) and rq-scheduler's (0.14.0), written so that `rq info`,
 rq-dashboard and a stock `rq worker` understand them. Keys under `turnstile:` are ours.
@@ -9,6 +9,14 @@ along are spelled out once, in the libraries push.lua and order.lua. None of it 
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+
+
+def _each(template: str) -> Callable[[str], str]:
+    """A key for each name or id: the function that puts it in."""
+    return template.format
+
 
 # --- RQ's own -------------------------------------------------------------------------------
 
@@ -24,75 +32,48 @@ SUSPENDED = "rq:suspended"
 SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 """zset job id -> due_at; rq-scheduler's set: delayed orders, periodic definitions (`cron-<name>`)."""
 
+job = _each("rq:job:{}")
+"""hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row),
+`attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended it), `died_at`,
+`group` (fingerprint), `error_type`, `error`. Expires `result_ttl_s` after it finished; a dead letter never."""
 
-def job(job_id: str) -> str:
-    """hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row),
-    `attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended it), `died_at`,
-    `group` (fingerprint), `error_type`, `error`. Expires `result_ttl_s` after it finished; a dead letter never."""
-    return f"rq:job:{job_id}"
+queue = _each("rq:queue:{}")
+"""list of job ids, pushed right and claimed left; every script that pushes, workers."""
 
+intermediate = _each("rq:queue:{}:intermediate")
+"""list; where a stock worker on one queue parks an id between pop and start. Swept by the scheduler."""
 
-def queue(name: str) -> str:
-    """list of job ids, pushed right and claimed left; every script that pushes, workers."""
-    return f"rq:queue:{name}"
+wip = _each("rq:wip:{}")
+"""zset `job id:execution id` -> lease's end; claim adds, the ending script removes: this member is the fence."""
 
+finished = _each("rq:finished:{}")
+"""zset job id -> expiry; finish.lua, trimmed by it."""
 
-def intermediate(name: str) -> str:
-    """list; where a stock worker on one queue parks an id between pop and start. Swept by the scheduler."""
-    return f"rq:queue:{name}:intermediate"
+failed = _each("rq:failed:{}")
+"""zset job id -> +inf; the dead letters of a queue. bury.lua in, redrive.lua and discard.lua out."""
 
+scheduled = _each("rq:scheduled:{}")
+"""zset job id -> due_at (float seconds); retry.lua in, the scheduler's promote.lua out."""
 
-def wip(name: str) -> str:
-    """zset `job id:execution id` -> lease's end; claim adds, the ending script removes: this member is the fence."""
-    return f"rq:wip:{name}"
+canceled = _each("rq:canceled:{}")
+"""zset job id -> +inf; cancel.lua."""
 
+results = _each("rq:results:{}")
+"""stream of RQ results, at most 10; finish.lua and bury.lua. Expires with the job, deleted by redrive and discard."""
 
-def finished(name: str) -> str:
-    """zset job id -> expiry; finish.lua, trimmed by it."""
-    return f"rq:finished:{name}"
+workers = _each("rq:workers:{}")
+"""set of the keys of workers on a queue; workers, cleaned by the scheduler."""
 
-
-def failed(name: str) -> str:
-    """zset job id -> +inf; the dead letters of a queue. bury.lua in, redrive.lua and discard.lua out."""
-    return f"rq:failed:{name}"
-
-
-def scheduled(name: str) -> str:
-    """zset job id -> due_at (float seconds); retry.lua in, the scheduler's promote.lua out."""
-    return f"rq:scheduled:{name}"
-
-
-def canceled(name: str) -> str:
-    """zset job id -> +inf; cancel.lua."""
-    return f"rq:canceled:{name}"
-
-
-def results(job_id: str) -> str:
-    """stream of RQ results, at most 10; finish.lua and bury.lua. Expires with the job, deleted by redrive and discard."""
-    return f"rq:results:{job_id}"
-
-
-def workers(queue_name: str) -> str:
-    """set of the keys of workers on a queue; workers, cleaned by the scheduler."""
-    return f"rq:workers:{queue_name}"
-
-
-def worker(name: str) -> str:
-    """hash, RQ's worker fields; its worker, expires when the heartbeat stops."""
-    return f"rq:worker:{name}"
-
+worker = _each("rq:worker:{}")
+"""hash, RQ's worker fields; its worker, expires when the heartbeat stops."""
 
 # --- the queue's --------------------------------------------------------------------------
 
+bell = _each("turnstile:bell:{}")
+"""list of at most 8; every pushing script rings it, idle workers block on it. No meaning beyond waking."""
 
-def bell(queue_name: str) -> str:
-    """list of at most 8; every pushing script rings it, idle workers block on it. No meaning beyond waking."""
-    return f"turnstile:bell:{queue_name}"
-
-
-def paused(queue_name: str) -> str:
-    """string; exists while the queue is paused. POST /v1/queues/{name}/pause sets, resume deletes."""
-    return f"turnstile:paused:{queue_name}"
+paused = _each("turnstile:paused:{}")
+"""string; exists while the queue is paused. POST /v1/queues/{name}/pause sets, resume deletes."""
 
 
 def stats(queue_name: str, minute: int) -> str:
@@ -100,10 +81,8 @@ def stats(queue_name: str, minute: int) -> str:
     return f"turnstile:stats:{queue_name}:{minute}"
 
 
-def totals(queue_name: str) -> str:
-    """hash with the fields of `stats`, since the beginning. Forever, one a queue."""
-    return f"turnstile:totals:{queue_name}"
-
+totals = _each("turnstile:totals:{}")
+"""hash with the fields of `stats`, since the beginning. Forever, one a queue."""
 
 DEAD = "turnstile:dead"
 """zset job id -> died_at over all queues; bury.lua, redrive.lua, discard.lua, reconciled with RQ's failed registries."""
@@ -121,12 +100,9 @@ SCHEDULER_LOCK = "rq:scheduler_lock"
 PERIODIC = "turnstile:periodic"
 """set of names of the periodic jobs that are registered; the scheduler at boot."""
 
-
-def periodic(name: str) -> str:
-    """hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua.
-    Deleted when the job leaves the table."""
-    return f"turnstile:periodic:{name}"
-
+periodic = _each("turnstile:periodic:{}")
+"""hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua.
+Deleted when the job leaves the table."""
 
 SAMPLE_CRASH_PREFIX = "turnstile:samples:crash:"
 """prefix of `samples:crash:<key>`: string, how often a crash sample was started; the sample. Expires after an hour."""
@@ -162,20 +138,14 @@ DIRTY_DAYS = "turnstile:footfall:dirty"
 REPORTS_PREFIX = "turnstile:report:"
 """prefix of `report:<local day>`: string, the daily report as JSON. The nightly report job; expires after 400 days."""
 
-
 # --- orders ----------------------------------------------------------------------------------
 
+order = _each("turnstile:order:{}")
+"""hash `reference status step version body created_at updated_at tracking_number reason slip reserved
+dead_job trace`; the order scripts. Deleted by cleanup `order_keep_days` after its end."""
 
-def order(order_id: str) -> str:
-    """hash `reference status step version body created_at updated_at tracking_number reason slip reserved
-    dead_job trace`; the order scripts. Deleted by cleanup `order_keep_days` after its end."""
-    return f"turnstile:order:{order_id}"
-
-
-def order_attempts(order_id: str) -> str:
-    """list of JSON attempts, the last 100; the order scripts. Lives as long as the order."""
-    return f"turnstile:order:{order_id}:attempts"
-
+order_attempts = _each("turnstile:order:{}:attempts")
+"""list of JSON attempts, the last 100; the order scripts. Lives as long as the order."""
 
 ORDERS = "turnstile:orders"
 """zset order id -> created_at, every order kept; accept.lua, cleanup."""

@@ -27,9 +27,10 @@ def configure(settings: Settings, *, process: str) -> None:
         structlog.processors.format_exc_info,
     ]
     if not console:
-        shared.append(_bind_process(process))
-    lines = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=20)
-    renderer: Any = lines if console else structlog.processors.JSONRenderer()
+        shared.append(lambda _logger, _method, event: {**event, "process": process})
+        renderer: Any = structlog.processors.JSONRenderer()
+    else:
+        renderer = structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=20)
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -37,12 +38,8 @@ def configure(settings: Settings, *, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
-        )
-    )
+    last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level)
@@ -53,11 +50,3 @@ def configure(settings: Settings, *, process: str) -> None:
 def get(name: str) -> Any:
     """A logger; `Any` because structlog's bound loggers are built at run time."""
     return structlog.get_logger(name)
-
-
-def _bind_process(process: str) -> Any:
-    def bind(_logger: Any, _method: str, event: Any) -> Any:
-        event["process"] = process
-        return event
-
-    return bind

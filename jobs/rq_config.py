@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import NoReturn
 
 import click
 import redis
@@ -22,9 +23,10 @@ from jobs.queue.worker import Worker
 from jobs.settings import current
 
 WAIT_S = 1.0
+JSON_NAMES = ("json", "rq.serializers.JSONSerializer")
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     click.echo(message, err=True)
     sys.exit(2)
 
@@ -37,7 +39,6 @@ def _url() -> str:
         return connections.redis_url(settings)
     except TurnstileError as error:
         _fail(str(error))
-        raise
 
 
 def _wait_until_reachable(url: str) -> None:
@@ -64,7 +65,6 @@ def _load_our_worker(context: click.Context) -> None:
         _fail("Turnstile's jobs are JSON: run a stock worker with `-S json`, or leave out -w for Turnstile's own.")
 
 
-JSON_NAMES = ("json", "rq.serializers.JSONSerializer")
 REDIS_URL = _url()
 _context = click.get_current_context(silent=True)
 if _context is not None and _context.info_name == "worker":

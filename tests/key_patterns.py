@@ -38,14 +38,16 @@ def documented() -> list[Documented]:
     found = []
     body = ast.parse(inspect.getsource(keys)).body
     for node, following in zip(body, [*body[1:], None], strict=True):
-        if isinstance(node, ast.FunctionDef):
+        if isinstance(node, ast.FunctionDef) and not node.name.startswith("_"):
             shape = getattr(keys, node.name)(*(SOME for _ in node.args.args))
             found.append(Documented(node.name, shape, ast.get_docstring(node) or ""))
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             name = node.targets[0].id
             said = following.value if isinstance(following, ast.Expr) else None
             doc = said.value if isinstance(said, ast.Constant) and isinstance(said.value, str) else ""
-            found.append(Documented(name, getattr(keys, name) + (SOME if name.endswith("_PREFIX") else ""), doc))
+            key = getattr(keys, name)
+            shape = key(SOME) if callable(key) else key + (SOME if name.endswith("_PREFIX") else "")
+            found.append(Documented(name, shape, doc))
     return found
 
 

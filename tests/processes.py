@@ -92,9 +92,9 @@ class Processes:
         bin_dir = Path(sys.executable).parent
         with output.open("wb") as log:
             popen = subprocess.Popen(
-                [str(bin_dir / command[0]) if (bin_dir / command[0]).exists() else command[0], *command[1:]],
+                command,
                 cwd=ROOT,
-                env={**self._environ, **environ},
+                env={**self._environ, "PATH": f"{bin_dir}{os.pathsep}{self._environ.get('PATH', os.defpath)}", **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated
 
 import msgspec
 from starlette.requests import Request
@@ -17,7 +19,7 @@ from jobs.mall.footfall import STEPS, Series, Summary
 from web.admission import Kind
 from web.http import answer, known_query, read_body
 from web.operation import Operation, Parameter
-from web.state import State, state
+from web.state import state
 
 NDJSON = "application/x-ndjson"
 DEFAULT_SPAN = timedelta(days=1)
@@ -39,47 +41,36 @@ class EntriesAnswer(msgspec.Struct, frozen=True):
 
 
 async def post_entries(request: Request) -> Response:
-    """Takes one entry, or up to 10,000 as NDJSON; answers once Redis has them."""
+    """Count entries: one, or up to 10000 as NDJSON. The same event sent again is a duplicate, counted once."""
     here = state(request)
     body = await read_body(request)
     here.admission.check(Kind.ENTRIES)
+    if not body.strip():
+        raise Malformed("the body is empty, a JSON object is needed")
+    parse = partial(entries.parse, settings=here.settings, zone=here.zone, now=time.time())
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type == NDJSON:
-        accepted, rejected = _read_lines(body, here)
-    else:
-        accepted, rejected = [_read_one(body, here)], []
+    accepted, rejected = _read_lines(body, parse) if media_type == NDJSON else ([parse(body)], [])
     fresh = await here.coalescer.submit(accepted) if accepted else []
     new = sum(fresh)
     return answer(EntriesAnswer(new, len(fresh) - new, rejected), 202, {"Location": "/v1/footfall/summary"})
 
 
-def _read_one(body: bytes, here: State) -> Entry:
-    if not body.strip():
-        raise Malformed("the body is empty, a JSON object is needed")
-    return entries.parse(body, settings=here.settings, zone=here.zone, now=time.time())
-
-
-def _read_lines(body: bytes, here: State) -> tuple[list[Entry], list[LineError]]:
-    lines = body.split(b"\n")
-    if sum(1 for line in lines if line.strip()) > MAX_EVENTS:
+def _read_lines(body: bytes, parse: Callable[[bytes], Entry]) -> tuple[list[Entry], list[LineError]]:
+    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
+    if len(lines) > MAX_EVENTS:
         raise TooLarge(f"at most {MAX_EVENTS} events are taken at once")
-    now = time.time()
     accepted: list[Entry] = []
     rejected: list[LineError] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
+    for number, line in lines:
         try:
-            accepted.append(entries.parse(line, settings=here.settings, zone=here.zone, now=now))
+            accepted.append(parse(line))
         except (InvalidField, Malformed) as error:
             rejected.append(LineError(number, str(error)))
-    if not accepted and not rejected:
-        raise Malformed("the body holds no line")
     return accepted, rejected
 
 
 async def get_footfall(request: Request) -> Response:
-    """The counted series."""
+    """The counted series in UTC buckets, by default the last day by the hour. Buckets without anybody are left out."""
     known_query(request, "from", "to", "bucket", "gate")
     here, query, now = state(request), request.query_params, datetime.now(UTC)
     bucket = query.get("bucket", "hour")
@@ -95,7 +86,7 @@ async def get_footfall(request: Request) -> Response:
 
 
 async def get_summary(request: Request) -> Response:
-    """The state of the count, in one snapshot."""
+    """Accepted, counted and pending events, and the people of today. accepted = counted + pending in every answer."""
     known_query(request)
     here = state(request)
     return answer(await footfall.summary(here.redis, zone=here.zone, now=time.time()))
@@ -112,39 +103,17 @@ def _instant(name: str, text: str | None, default: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-RFC3339: dict[str, Any] = {"type": "string", "format": "date-time"}
+RFC3339 = {"type": "string", "format": "date-time"}
+BUCKET = {"type": "string", "enum": list(STEPS), "default": "hour"}
+SERIES = (
+    Parameter("from", "start, included", schema=RFC3339),
+    Parameter("to", "end, not included", schema=RFC3339),
+    Parameter("bucket", "width of a bucket", schema=BUCKET),
+    Parameter("gate", "only this gate"),
+)
+TAKEN = ("application/json", NDJSON)
 OPERATIONS = (
-    Operation(
-        "POST",
-        "/v1/entries",
-        post_entries,
-        f"Count entries: one, or up to {MAX_EVENTS} as NDJSON. The same event sent again is a duplicate, counted once.",
-        request=EntryRequest,
-        response=EntriesAnswer,
-        status=202,
-        errors=(400, 413, 422, 503),
-        media_types=("application/json", NDJSON),
-    ),
-    Operation(
-        "GET",
-        "/v1/footfall",
-        get_footfall,
-        "The counted series in UTC buckets, by default the last day by the hour. Buckets without anybody are left out.",
-        response=Series,
-        errors=(422, 503),
-        parameters=(
-            Parameter("from", "start, included", schema=RFC3339),
-            Parameter("to", "end, not included", schema=RFC3339),
-            Parameter("bucket", "width of a bucket", schema={"type": "string", "enum": list(STEPS), "default": "hour"}),
-            Parameter("gate", "only this gate"),
-        ),
-    ),
-    Operation(
-        "GET",
-        "/v1/footfall/summary",
-        get_summary,
-        "Accepted, counted and pending events, and the people of today. accepted = counted + pending in every answer.",
-        response=Summary,
-        errors=(503,),
-    ),
+    Operation("POST", "/v1/entries", post_entries, request=EntryRequest, response=EntriesAnswer, status=202, media_types=TAKEN),
+    Operation("GET", "/v1/footfall", get_footfall, response=Series, parameters=SERIES),
+    Operation("GET", "/v1/footfall/summary", get_summary, response=Summary),
 )

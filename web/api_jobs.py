@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import msgspec
 from rq.command import send_shutdown_command
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,10 +17,10 @@ from jobs.queue import job_store, overview, schedules
 from jobs.queue.job import QUEUE_NAME
 from jobs.queue.job_store import JobView
 from jobs.queue.overview import QueueInfo, WorkerInfo
+from jobs.queue.schedules import DelayedPage, Schedule
 from web.admission import Kind
-from web.api_orders import CURSOR, LIMIT
-from web.audit import audit
-from web.http import answer, known_query, page_limit, read_body, read_json
+from web.audit import Done, audit
+from web.http import PAGE, answer, call, known_query, page_limit, read_body, read_json
 from web.operation import Operation
 from web.problems import problem
 from web.state import state
@@ -59,44 +59,22 @@ class WorkerList(msgspec.Struct, frozen=True):
     workers: list[WorkerInfo]
 
 
-class QueueAction(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What was done to a queue. A purge keeps jobs that belong to an order or a buffer."""
+class ScheduleList(msgspec.Struct, frozen=True):
+    """All periodic jobs."""
 
-    queue: str
-    action: str
-    purged: int = 0
-    kept: int = 0
-
-
-class Requested(msgspec.Struct, frozen=True):
-    """A request that was passed on."""
-
-    target: str
-    action: str
+    schedules: list[Schedule]
 
 
 async def post_job(request: Request) -> Response:
-    """Enqueues a job by its task's name."""
+    """Enqueue a job by its task's name, without having its code."""
     body = await read_json(request, JobRequest)
-    here, now = state(request), time.time()
+    now = time.time()
     due_at = _due_at(body, now)
     if body.queue is not None and not QUEUE_NAME.fullmatch(body.queue):
         raise InvalidField("queue", "letters, digits, '_', '-' and '.', at most 64")
-    here.admission.check(Kind.JOBS)
-
-    def send() -> tuple[str, bool]:
-        return job_store.send(
-            here.sync_redis,
-            body.task,
-            body.args,
-            body.kwargs,
-            now=now,
-            queue=body.queue,
-            due_at=due_at,
-            unique_key=body.unique_key,
-        )
-
-    job_id, created = await run_in_threadpool(send)
+    state(request).admission.check(Kind.JOBS)
+    send = partial(job_store.send, now=now, queue=body.queue, due_at=due_at, unique_key=body.unique_key)
+    job_id, created = await call(request, send, body.task, body.args, body.kwargs)
     return answer(JobCreated(job_id, created), 202, {"Location": f"/v1/jobs/{job_id}"})
 
 
@@ -117,136 +95,92 @@ def _due_at(body: JobRequest, now: float) -> float | None:
 
 
 async def get_job(request: Request) -> Response:
-    """One job with its result and its attempts."""
-    return answer(await run_in_threadpool(job_store.get, state(request).sync_redis, request.path_params["id"]))
+    """A job with result and attempts."""
+    return answer(await call(request, job_store.get, request.path_params["id"]))
 
 
 async def delete_job(request: Request) -> Response:
-    """Cancels a job that has not started."""
+    """Cancel a job that has not started."""
     job_id = request.path_params["id"]
-    job = await run_in_threadpool(job_store.cancel, state(request).sync_redis, job_id, time.time())
+    job = await call(request, job_store.cancel, job_id, time.time())
     await audit(request, "cancel job", job_id)
     return answer(job)
 
 
 async def get_queues(request: Request) -> Response:
-    """Every queue: depth, age, rates, failures."""
-    return answer(QueueList(await run_in_threadpool(overview.queues, state(request).sync_redis, time.time())))
+    """Queues: depth, age of the oldest ready job, rates, failures."""
+    return answer(QueueList(await call(request, overview.queues, time.time())))
 
 
 async def queue_action(request: Request) -> Response:
-    """Pauses, resumes or purges a queue."""
-    name, action, client = request.path_params["name"], request.path_params["action"], state(request).sync_redis
+    """Pause, resume or purge a queue. A purge keeps jobs that belong to an order or a buffer."""
+    name, action = request.path_params["name"], request.path_params["action"]
     await read_body(request)
     if action not in ("pause", "resume", "purge"):
         raise NotFound("action on a queue", action)
-    if name not in await run_in_threadpool(overview.queue_names, client):
+    if name not in await call(request, overview.queue_names):
         raise NotFound("queue", name)
-    done = QueueAction(name, action)
+    purged = kept = 0
     if action == "purge":
-        purged, kept = await run_in_threadpool(overview.purge, client, name)
-        done = QueueAction(name, action, purged, kept)
+        purged, kept = await call(request, overview.purge, name)
     else:
-        await run_in_threadpool(overview.pause if action == "pause" else overview.resume, client, name)
+        await call(request, overview.pause if action == "pause" else overview.resume, name)
     await audit(request, f"{action} queue", name)
-    return answer(done)
+    return answer(Done(name, action, purged, kept))
 
 
 async def get_workers(request: Request) -> Response:
-    """Every live worker."""
-    return answer(WorkerList(await run_in_threadpool(overview.workers, state(request).sync_redis)))
+    """Live workers."""
+    return answer(WorkerList(await call(request, overview.workers)))
 
 
 async def stop_worker(request: Request) -> Response:
-    """Asks a worker to finish its job and exit."""
-    name, client = request.path_params["name"], state(request).sync_redis
-    if name not in [worker.name for worker in await run_in_threadpool(overview.workers, client)]:
+    """Ask a worker to finish its job and exit."""
+    name = request.path_params["name"]
+    if name not in [worker.name for worker in await call(request, overview.workers)]:
         raise NotFound("worker", name)
-    await run_in_threadpool(send_shutdown_command, client, name)
+    await call(request, send_shutdown_command, name)
     await audit(request, "stop worker", name)
-    return answer(Requested(name, "stop"), 202)
+    return answer(Done(name, "stop"), 202)
 
 
 async def scale_workers(request: Request) -> Response:
-    """Said plainly: a worker of this version runs one job at a time."""
+    """Not in this version: answers 501."""
     detail = "a worker process runs one job at a time: start more processes of the Procfile's line, or stop one by name"
     return problem(request, 501, detail)
 
 
 async def get_schedules(request: Request) -> Response:
-    """The periodic jobs."""
-    found = await run_in_threadpool(schedules.schedules, state(request).sync_redis, time.time())
-    return answer({"schedules": found})
+    """Periodic jobs with last and next run."""
+    return answer(ScheduleList(await call(request, schedules.schedules, time.time())))
 
 
 async def run_schedule(request: Request) -> Response:
-    """Runs a periodic job now, besides its schedule."""
+    """Run a periodic job now, besides its schedule."""
     name = request.path_params["name"]
-    job_id = await run_in_threadpool(schedules.run_now, state(request).sync_redis, name, time.time())
+    job_id = await call(request, schedules.run_now, name, time.time())
     await audit(request, "run schedule", name)
     return answer(JobCreated(job_id, created=True), 202, {"Location": f"/v1/jobs/{job_id}"})
 
 
 async def get_scheduled(request: Request) -> Response:
-    """The delayed jobs, the next one due first."""
+    """Delayed jobs, the next one due first."""
     known_query(request, "cursor", "limit")
-    found = await run_in_threadpool(
-        schedules.delayed, state(request).sync_redis, page_limit(request), request.query_params.get("cursor")
-    )
-    return answer(found)
+    return answer(await call(request, schedules.delayed, page_limit(request), request.query_params.get("cursor")))
 
 
 OPERATIONS = (
     Operation(
-        "POST",
-        "/v1/jobs",
-        post_job,
-        "Enqueue a job by its task's name, without having its code.",
-        request=JobRequest,
-        response=JobCreated,
-        status=202,
-        errors=(400, 404, 413, 422, 503),
+        "POST", "/v1/jobs", post_job, request=JobRequest, response=JobCreated, status=202, errors=(400, 404, 413, 422, 503)
     ),
-    Operation("GET", "/v1/jobs/{id}", get_job, "A job with result and attempts.", response=JobView, errors=(404, 503)),
-    Operation(
-        "DELETE", "/v1/jobs/{id}", delete_job, "Cancel a job that has not started.", response=JobView, errors=(404, 409, 503)
-    ),
-    Operation(
-        "GET",
-        "/v1/queues",
-        get_queues,
-        "Queues: depth, age of the oldest ready job, rates, failures.",
-        response=QueueList,
-        errors=(503,),
-    ),
-    Operation(
-        "POST",
-        "/v1/queues/{name}/{action}",
-        queue_action,
-        "Pause, resume or purge a queue. A purge keeps jobs that belong to an order or a buffer.",
-        response=QueueAction,
-        errors=(404, 503),
-    ),
-    Operation("GET", "/v1/workers", get_workers, "Live workers.", response=WorkerList, errors=(503,)),
-    Operation(
-        "POST",
-        "/v1/workers/{name}/stop",
-        stop_worker,
-        "Ask a worker to finish its job and exit.",
-        response=Requested,
-        status=202,
-        errors=(404, 503),
-    ),
-    Operation("POST", "/v1/workers/{pool}/scale", scale_workers, "Not in this version: answers 501.", status=501, errors=()),
-    Operation("GET", "/v1/schedules", get_schedules, "Periodic jobs with last and next run.", errors=(503,)),
-    Operation(
-        "POST",
-        "/v1/schedules/{name}/run",
-        run_schedule,
-        "Run a periodic job now.",
-        response=JobCreated,
-        status=202,
-        errors=(404, 503),
-    ),
-    Operation("GET", "/v1/scheduled", get_scheduled, "Delayed jobs.", errors=(422, 503), parameters=(CURSOR, LIMIT)),
+    Operation("GET", "/v1/jobs/{id}", get_job, response=JobView),
+    Operation("DELETE", "/v1/jobs/{id}", delete_job, response=JobView, errors=(404, 409, 503)),
+    Operation("GET", "/v1/queues", get_queues, response=QueueList),
+    Operation("POST", "/v1/queues/{name}/{action}", queue_action, response=Done),
+    Operation("GET", "/v1/workers", get_workers, response=WorkerList),
+    Operation("POST", "/v1/workers/{name}/stop", stop_worker, response=Done, status=202),
+    Operation("POST", "/v1/workers/{pool}/scale", scale_workers, status=501, errors=()),
+    Operation("GET", "/v1/schedules", get_schedules, response=ScheduleList),
+    Operation("POST", "/v1/schedules/{name}/run", run_schedule, response=JobCreated, status=202),
+    Operation("GET", "/v1/scheduled", get_scheduled, response=DelayedPage, parameters=PAGE),
 )

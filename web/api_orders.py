@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Annotated
 
 import msgspec
 from sse_starlette import EventSourceResponse, ServerSentEvent
@@ -21,7 +21,7 @@ from jobs.mall.packing import Slip
 from jobs.mall.stock import MAX_ON_HAND, Stock
 from web import slip_page
 from web.admission import Kind
-from web.http import DEFAULT_PAGE, MAX_PAGE, answer, known_query, page_limit, read_json
+from web.http import PAGE, answer, known_query, page_limit, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
 from web.state import State, state
@@ -37,7 +37,7 @@ class StockRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 async def post_order(request: Request) -> Response:
-    """Accepts an order once per Idempotency-Key; answers once Redis has it."""
+    """Accept an order. Same key and body: the same answer again; same key, other body: 422."""
     here = state(request)
     key = _idempotency_key(request)
     order = await read_json(request, OrderRequest)
@@ -71,7 +71,7 @@ def _idempotency_key(request: Request) -> str:
 
 
 async def get_order(request: Request) -> Response:
-    """One order, with its attempts."""
+    """One order with its attempts."""
     order, version = await order_store.get(state(request).redis, request.path_params["id"])
     etag = f'"{version}"'
     if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
@@ -80,7 +80,7 @@ async def get_order(request: Request) -> Response:
 
 
 async def list_orders(request: Request) -> Response:
-    """Orders, the newest first."""
+    """Orders, newest first; with a status those that changed last first."""
     known_query(request, "status", "cursor", "limit")
     text = request.query_params.get("status")
     if text is not None and text not in set(Status):
@@ -95,12 +95,12 @@ async def list_orders(request: Request) -> Response:
 
 
 async def cancel_order(request: Request) -> Response:
-    """Cancels an order before its delivery has begun."""
+    """Cancel an order before its delivery has begun."""
     return answer(await order_store.cancel(state(request).redis, request.path_params["id"], time.time()))
 
 
 async def order_events(request: Request) -> Response:
-    """The order at every change, as server-sent events, until it has ended."""
+    """The order at every change (server-sent event `order`), until it has ended."""
     here, order_id = state(request), request.path_params["id"]
     await order_store.get(here.redis, order_id)  # an unknown order is a 404, not an empty stream
     return EventSourceResponse(_follow(here, order_id, request.headers.get("last-event-id", "")), ping=PING_S)
@@ -120,14 +120,14 @@ async def _follow(here: State, order_id: str, last_seen: str) -> AsyncIterator[S
 
 
 async def put_stock(request: Request) -> Response:
-    """Sets what is on hand of a SKU; from then on it is tracked."""
+    """Set what is on hand; from then on the SKU is tracked."""
     sku = _sku(request)
     body = await read_json(request, StockRequest)
     return answer(await stock.put(state(request).redis, sku, body.on_hand))
 
 
 async def get_stock(request: Request) -> Response:
-    """What is on hand, reserved and available of a tracked SKU."""
+    """Stock of a tracked SKU: on hand, reserved and available."""
     return answer(await stock.get(state(request).redis, _sku(request)))
 
 
@@ -138,63 +138,16 @@ def _sku(request: Request) -> str:
     return sku
 
 
-WHOLE: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}
-CURSOR = Parameter("cursor", "next_cursor of the page before")
-LIMIT = Parameter("limit", "entries a page", schema=WHOLE)
+ONCE = Parameter("Idempotency-Key", "unique to the order; quoted or bare", "header", required=True)
+STATUS = Parameter("status", "only these", schema={"type": "string", "enum": list(Status)})
+SLIP = "The packing slip; a printable page for browsers."
 OPERATIONS = (
-    Operation(
-        "POST",
-        "/v1/orders",
-        post_order,
-        "Accept an order. Same key and body: the same answer again; same key, other body: 422.",
-        request=OrderRequest,
-        response=OrderView,
-        status=202,
-        errors=(400, 413, 422, 503),
-        parameters=(Parameter("Idempotency-Key", "unique to the order; quoted or bare", "header", required=True),),
-    ),
-    Operation(
-        "GET",
-        "/v1/orders",
-        list_orders,
-        "Orders, newest first; with a status those that changed last first.",
-        response=OrderPage,
-        errors=(422, 503),
-        parameters=(Parameter("status", "only these", schema={"type": "string", "enum": list(Status)}), CURSOR, LIMIT),
-    ),
-    Operation("GET", "/v1/orders/{id}", get_order, "One order with its attempts.", response=OrderView, errors=(404, 503)),
-    Operation(
-        "GET",
-        "/v1/orders/{id}/events",
-        order_events,
-        "The order at every change (event `order`), until it has ended.",
-        errors=(404, 503),
-        response_media_type="text/event-stream",
-    ),
-    Operation(
-        "GET",
-        "/v1/orders/{id}/slip",
-        slip_page.slip,
-        "The packing slip; a printable page for browsers.",
-        response=Slip,
-        errors=(404, 503),
-    ),
-    Operation(
-        "POST",
-        "/v1/orders/{id}/cancel",
-        cancel_order,
-        "Cancel an order before its delivery has begun.",
-        response=OrderView,
-        errors=(404, 409, 503),
-    ),
-    Operation(
-        "PUT",
-        "/v1/stock/{sku}",
-        put_stock,
-        "Set what is on hand; from then on the SKU is tracked.",
-        request=StockRequest,
-        response=Stock,
-        errors=(400, 409, 413, 422, 503),
-    ),
-    Operation("GET", "/v1/stock/{sku}", get_stock, "Stock of a tracked SKU.", response=Stock, errors=(404, 422, 503)),
+    Operation("POST", "/v1/orders", post_order, request=OrderRequest, response=OrderView, status=202, parameters=(ONCE,)),
+    Operation("GET", "/v1/orders", list_orders, response=OrderPage, parameters=(STATUS, *PAGE)),
+    Operation("GET", "/v1/orders/{id}", get_order, response=OrderView),
+    Operation("GET", "/v1/orders/{id}/events", order_events, response_media_type="text/event-stream"),
+    Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip),
+    Operation("POST", "/v1/orders/{id}/cancel", cancel_order, response=OrderView, errors=(404, 409, 503)),
+    Operation("PUT", "/v1/stock/{sku}", put_stock, request=StockRequest, response=Stock, errors=(400, 409, 413, 422, 503)),
+    Operation("GET", "/v1/stock/{sku}", get_stock, response=Stock, errors=(404, 422, 503)),
 )

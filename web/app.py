@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
@@ -12,7 +12,6 @@ from starlette.routing import Mount, Route
 
 from jobs import connections
 from jobs.mall import entries, tasks
-from jobs.mall.entries import Entry
 from jobs.queue import dead_letters
 from jobs.settings import Settings, current
 from web import api_dead_letters, api_entries, api_jobs, api_orders, docs, metrics, openapi, page, probes
@@ -75,15 +74,11 @@ def create_app(settings: Settings | None = None) -> Starlette:
 
 def _state(settings: Settings, url: str) -> State:
     client, sync_client = connections.connect_async(url), connections.connect(url)
-
-    async def ingest(batch: Sequence[Entry], now: float) -> list[bool]:
-        return await entries.ingest(client, batch, settings=settings, now=now)
-
     return State(
         settings=settings,
         redis=client,
         sync_redis=sync_client,
-        coalescer=Coalescer(ingest),
+        coalescer=Coalescer(lambda batch, now: entries.ingest(client, batch, settings=settings, now=now)),
         admission=Admission(sync_client, settings),
         live=Live(client),
         zone=settings.zone,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+import msgspec
 from starlette.requests import Request
 
 from jobs import keys, log
@@ -11,6 +12,15 @@ from web.state import state
 
 KEPT = 10_000
 logger = log.get("audit")
+
+
+class Done(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What was done to what. A purge also counts: jobs that belong to an order or a buffer are kept."""
+
+    target: str
+    action: str
+    purged: int = 0
+    kept: int = 0
 
 
 async def audit(request: Request, what: str, target: str) -> None:

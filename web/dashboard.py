@@ -74,7 +74,8 @@ def dashboard_app(redis_url: str, redis: redis.Redis, redrive: Callable[[str], N
     app.context_processor(lambda: {"csp_nonce": g.nonce})
     app.before_request(_guard)
     app.after_request(_harden)
-    _handle_errors(app)
+    for kind in (*AWAY, HTTPException, NoSuchJobError, TurnstileError):
+        app.register_error_handler(kind, _on_error)
 
     def redrive_one(job_id: str) -> ResponseReturnValue:
         redrive(job_id)
@@ -127,27 +128,18 @@ def _harden(response: Response) -> Response:
     return response
 
 
-def _handle_errors(app: Flask) -> None:
-    def redis_away(error: redis.exceptions.RedisError) -> Response:
-        logger.warning("Redis cannot be read", path=request.path, error=str(error))
-        response = _problem(503, "Redis cannot be read at the moment; the page works again when Redis does.")
-        response.headers["Retry-After"] = str(REDIS_RETRY_AFTER_S)
-        return response
-
-    for kind in AWAY:
-        app.register_error_handler(kind, redis_away)
-
-    @app.errorhandler(NoSuchJobError)
-    def no_such_job(error: NoSuchJobError) -> Response:
-        return _problem(404, "There is no such job; finished jobs expire.")
-
-    @app.errorhandler(TurnstileError)
-    def not_redriven(error: TurnstileError) -> Response:
-        return _problem(404 if isinstance(error, NotFound) else 409, str(error))
-
-    @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> Response:
-        return _problem(error.code or 500, error.description or error.name)
+def _on_error(error: Exception) -> Response:
+    match error:
+        case HTTPException():
+            return _problem(error.code or 500, error.description or error.name)
+        case NoSuchJobError():
+            return _problem(404, "There is no such job; finished jobs expire.")
+        case TurnstileError():
+            return _problem(404 if isinstance(error, NotFound) else 409, str(error))
+    logger.warning("Redis cannot be read", path=request.path, error=str(error))
+    response = _problem(503, "Redis cannot be read at the moment; the page works again when Redis does.")
+    response.headers["Retry-After"] = str(REDIS_RETRY_AFTER_S)
+    return response
 
 
 def _problem(status: int, detail: str) -> Response:

@@ -12,8 +12,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from starlette.responses import HTMLResponse
 
-HERE = Path(__file__).parent
-STATIC = HERE / "static"
+STATIC = Path(__file__).parent / "static"
+TEMPLATES = Path(__file__).parent / "templates"
 HEADERS = {
     "Content-Security-Policy": (
         "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -25,6 +25,8 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+FILES = {path.name: f"/static/{path.name}?v={hashlib.sha256(path.read_bytes()).hexdigest()[:10]}" for path in STATIC.iterdir()}
+"""The URL of each file in static/; it changes with the content, so that no browser keeps an old one."""
 MINUTE_S, HOUR_S, DAY_S = 60, 3_600, 86_400
 
 
@@ -64,11 +66,6 @@ def utc(instant: float) -> str:
     return f"{datetime.fromtimestamp(instant, UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
-def number(value: int) -> str:
-    """A count with its thousands apart."""
-    return f"{value:,}"
-
-
 def rate(per_s: float) -> str:
     """Jobs a second; a dot for none, so that the eye finds the others."""
     if per_s == 0:
@@ -76,23 +73,13 @@ def rate(per_s: float) -> str:
     return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.1f}" if per_s >= 0.05 else "<0.1"
 
 
-def size(n_bytes: int) -> str:
-    """Memory in MiB."""
-    return f"{n_bytes / 2**20:,.1f} MiB"
-
-
 def money(amount: Decimal) -> str:
     """An amount with at least two decimals; further ones are kept, never rounded away."""
     return f"{amount:,.2f}" if amount == round(amount, 2) else f"{amount:,f}"
 
 
-def _static(name: str) -> str:
-    """The URL of a file in static/; it changes with the content, so that no browser keeps an old one."""
-    return f"/static/{name}?v={hashlib.sha256((STATIC / name).read_bytes()).hexdigest()[:10]}"
-
-
 _environment = Environment(
-    loader=FileSystemLoader(HERE / "templates"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(span=span, when=when, utc=utc, number=number, rate=rate, size=size, money=money)
-_environment.globals.update(static={path.name: _static(path.name) for path in STATIC.iterdir()})
+_environment.filters.update(span=span, when=when, utc=utc, number="{:,}".format, rate=rate, money=money)
+_environment.globals.update(static=FILES)

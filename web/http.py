@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import msgspec
+import redis
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.errors import InvalidField, Malformed, TooLarge
 from jobs.mall.orders import field_of
+from web.operation import Parameter
 from web.problems import InvalidFields
 from web.state import state
 
 Body = TypeVar("Body")
+Result = TypeVar("Result")
+Arguments = ParamSpec("Arguments")
 MAX_PAGE = 500
 DEFAULT_PAGE = 50
+WHOLE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}
+PAGE = (Parameter("cursor", "next_cursor of the page before"), Parameter("limit", "entries a page", schema=WHOLE))
 
 
 async def read_body(request: Request) -> bytes:
@@ -26,14 +34,12 @@ async def read_body(request: Request) -> bytes:
     announced = request.headers.get("content-length", "")
     if announced.isdigit() and int(announced) > limit:
         raise TooLarge(f"the body has {announced} bytes, at most {limit} are taken")
-    chunks: list[bytes] = []
-    size = 0
+    body = bytearray()
     async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
+        body += chunk
+        if len(body) > limit:
             raise TooLarge(f"the body has more than {limit} bytes")
-        chunks.append(chunk)
-    request.state.body = b"".join(chunks)
+    request.state.body = bytes(body)
     return bytes(request.state.body)
 
 
@@ -53,6 +59,16 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """A JSON answer; `Any` because every struct of the API may be one."""
     return Response(msgspec.json.encode(value), status, media_type="application/json", headers=headers)
+
+
+async def call(
+    request: Request,
+    function: Callable[Concatenate[redis.Redis, Arguments], Result],
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """Calls the function with the synchronous client, in a thread."""
+    return await run_in_threadpool(function, state(request).sync_redis, *args, **kwargs)
 
 
 def page_limit(request: Request) -> int:

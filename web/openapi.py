@@ -11,7 +11,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from web.operation import Operation
+from web.operation import Operation, Parameter
 from web.problems import MEDIA_TYPE, TITLES, Problem
 
 PATH_PARAMETER = re.compile(r"\{(\w+)\}")
@@ -34,10 +34,7 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
             "description": "Counts the people who enter a mall and delivers its orders. Instants in `_at` are Unix seconds, UTC.",
         },
         "paths": paths,
-        "components": {
-            "schemas": components,
-            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-        },
+        "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
         "security": [{}, {"key": []}],
     }
 
@@ -53,51 +50,28 @@ def endpoint(operations: Sequence[Operation]) -> Callable[[Request], Awaitable[R
 
 
 def _operation(operation: Operation) -> dict[str, Any]:
+    in_path = [Parameter(name, where="path", required=True) for name in PATH_PARAMETER.findall(operation.path)]
     found: dict[str, Any] = {
-        "summary": operation.summary,
+        "summary": operation.says(),
         "operationId": operation.handler.__name__,
-        "parameters": [*_path_parameters(operation.path), *_parameters(operation)],
+        "parameters": [*in_path, *operation.parameters],
         "responses": _responses(operation),
     }
     if operation.request is not None:
-        schema = _schema(operation.request)
-        content = {
-            kind: {"schema": schema if kind == "application/json" else {"type": "string"}} for kind in operation.media_types
-        }
-        found["requestBody"] = {"required": True, "content": content}
+        bodies = {kind: operation.request if kind == "application/json" else str for kind in operation.media_types}
+        found["requestBody"] = {"required": True, "content": {kind: _schema(body) for kind, body in bodies.items()}}
     return found
 
 
-def _path_parameters(path: str) -> list[dict[str, Any]]:
-    return [{"name": name, "in": "path", "required": True, "schema": {"type": "string"}} for name in PATH_PARAMETER.findall(path)]
-
-
-def _parameters(operation: Operation) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": parameter.name,
-            "in": parameter.where,
-            "description": parameter.description,
-            "required": parameter.required,
-            "schema": parameter.schema,
-        }
-        for parameter in operation.parameters
-    ]
-
-
 def _responses(operation: Operation) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    if operation.response is not None:
-        content = {"content": {operation.response_media_type: {"schema": _schema(operation.response)}}}
-    elif operation.response_media_type != "application/json":
-        content = {"content": {operation.response_media_type: {"schema": {"type": "string"}}}}
-    responses: dict[str, Any] = {str(operation.status): {"description": HTTPStatus(operation.status).phrase, **content}}
-    problem = {MEDIA_TYPE: {"schema": _schema(Problem)}}
-    for status in sorted({*operation.errors, 401, 500}):
-        responses[str(status)] = {"description": TITLES[status][1], "content": problem}
-    return responses
+    success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
+    if operation.response is not None or operation.response_media_type != "application/json":
+        success["content"] = {operation.response_media_type: _schema(operation.response or str)}
+    problem = {MEDIA_TYPE: _schema(Problem)}
+    errors = {str(status): {"description": TITLES[status][1], "content": problem} for status in operation.problems()}
+    return {str(operation.status): success} | errors
 
 
 def _schema(kind: Any) -> dict[str, Any]:
     (schema,), _components = msgspec.json.schema_components([kind], ref_template=REF)
-    return schema
+    return {"schema": schema}

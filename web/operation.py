@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -13,29 +14,28 @@ from starlette.routing import Route
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-@dataclass(frozen=True)
-class Parameter:
-    """A query or header parameter, as OpenAPI describes it."""
+class Parameter(msgspec.Struct, frozen=True, rename={"where": "in"}):
+    """A parameter in the path, the query or a header, as OpenAPI writes it."""
 
     name: str
-    description: str
+    description: str = ""
     where: str = "query"
     required: bool = False
-    schema: dict[str, Any] = field(default_factory=lambda: {"type": "string"})
+    schema: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "string"})
 
 
 @dataclass(frozen=True)
 class Operation:
-    """`request` and `response` are msgspec types; `errors` the statuses besides the success and 401."""
+    """`request` and `response` are msgspec types. What is left out follows from the rest: see `says` and `problems`."""
 
     method: str
     path: str
     handler: Handler
-    summary: str
+    summary: str = ""
     request: Any = None
     response: Any = None
     status: int = 200
-    errors: tuple[int, ...] = ()
+    errors: tuple[int, ...] | None = None
     parameters: tuple[Parameter, ...] = ()
     media_types: tuple[str, ...] = ("application/json",)
     response_media_type: str = "application/json"
@@ -43,3 +43,16 @@ class Operation:
     def route(self) -> Route:
         """The Starlette route."""
         return Route(self.path, self.handler, methods=[self.method])
+
+    def says(self) -> str:
+        """The summary, or else the docstring of the handler."""
+        return self.summary or " ".join((self.handler.__doc__ or "").split())
+
+    def problems(self) -> list[int]:
+        """The statuses of its errors: those given, or else what a body, a path or a query may cause and Redis' absence."""
+        found = {401, 500, *(self.errors if self.errors is not None else (503,))}
+        if self.errors is None:
+            found |= {400, 413, 422} if self.request is not None else set()
+            found |= {404} if "{" in self.path else set()
+            found |= {422} if self.parameters else set()
+        return sorted(found)

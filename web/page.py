@@ -8,53 +8,37 @@ token of the browser's cookie: that needs no memory, so any of several web proce
 from __future__ import annotations
 
 import hmac
-import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import redis
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import BaseRoute, Mount, Route
-from starlette.staticfiles import StaticFiles
+from starlette.responses import FileResponse, RedirectResponse, Response
+from starlette.routing import BaseRoute, Route
 
+from jobs import keys
 from jobs.connections import is_away
-from jobs.errors import Conflict, NotFound, TooLarge
-from jobs.queue import dead_letters, overview
+from jobs.errors import NotFound
+from jobs.queue import dead_letters, overview, schedules
+from jobs.queue.dead_letters import DeadLetter
 from web.audit import audit
 from web.banners import REDIS_AWAY, banners
-from web.html import HEADERS, STATIC, html, message
+from web.html import FILES, HEADERS, STATIC, html, message
 from web.http import read_body
 from web.operations import read
+from web.problems import REDIS_RETRY_AFTER_S
 from web.state import state
 
 COOKIE = "turnstile_form"
-TOKEN = re.compile(r"[A-Za-z0-9_-]{43}")
 MAX_FORM_FIELDS = 10
-LETTERS_SHOWN = 8
-ROWS_SHOWN = 50
-RETRY_AFTER_S = 2
-
-
-class Forged(Exception):
-    """Raised when a form was not sent by our own page."""
-
-    def __str__(self) -> str:
-        return "The form did not come from this page as this browser has it. Open the page again; programs use the API."
-
-
-@dataclass(frozen=True, slots=True)
-class Action:
-    """A button: its words in the audit trail, the part of the page to return to, and what to ask before it is done."""
-
-    what: str
-    back_to: str
-    perform: Callable[[redis.Redis, str], object]
-    question: str = ""
+LETTERS_GROUPED = 500
+"""How many of the newest dead letters are grouped: a flood of them must not make the page slow."""
+ACTIONS_SHOWN = 5
 
 
 async def operations_page(request: Request) -> Response:
@@ -63,129 +47,97 @@ async def operations_page(request: Request) -> Response:
     template = "operations.html" if "fragment" in request.query_params else "page.html"
     try:
         operations = await read(here, now)
-    except (redis.exceptions.RedisError, TimeoutError) as error:
-        if not (isinstance(error, TimeoutError) or is_away(error)):
+        lists = await run_in_threadpool(_lists, here.sync_redis, now)
+    except redis.exceptions.RedisError as error:
+        if not is_away(error):
             raise
-        answer: Response = html(template, 503, operations=None, banners=[REDIS_AWAY], now=now)
-        answer.headers["Retry-After"] = str(RETRY_AFTER_S)
+        answer = html(template, 503, operations=None, banners=[REDIS_AWAY], now=now)
+        answer.headers["Retry-After"] = str(REDIS_RETRY_AFTER_S)
         return answer
-    token = _token(request) or secrets.token_urlsafe(32)
-    answer = html(
+    return _with_buttons(
+        request,
         template,
         operations=operations,
         banners=banners(operations, here.settings),
         now=now,
-        token=token,
         base_url=str(request.base_url),
         with_key=bool(here.settings.api_keys),
-        letters_shown=LETTERS_SHOWN,
-        rows_shown=ROWS_SHOWN,
+        **lists,
     )
-    _set_token(request, answer, token)
-    return answer
 
 
-async def confirm(request: Request) -> Response:
-    """Asks before something is deleted. Changes nothing."""
-    name, target = request.path_params["action"], request.query_params.get("target", "")
-    action = ACTIONS.get(name)
-    if action is None or not action.question:
-        return message(404, "There is no such page", "Actions are buttons on the operations page.")
+def _lists(client: redis.Redis, now: float) -> dict[str, Any]:
+    """What only the page shows, by the template's names."""
+    letters, _more = dead_letters.page(client, group=None, cursor=None, limit=LETTERS_GROUPED)
+    groups: dict[str, list[DeadLetter]] = {}
+    for letter in letters:
+        groups.setdefault(letter.group, []).append(letter)
+    actions = client.xrevrange(keys.AUDIT, count=ACTIONS_SHOWN)
+    return {
+        "letters": letters,
+        "groups": sorted(groups.values(), key=len, reverse=True),
+        "schedules": schedules.schedules(client, now),
+        "actions": [{name.decode(): value.decode(errors="replace") for name, value in fields.items()} for _, fields in actions],
+    }
+
+
+async def action_page(request: Request) -> Response:
+    """Does what a button says and leads back to the page. A discard is asked about first, and no GET changes anything."""
+    name = request.path_params["action"]
     try:
-        letter, count = await run_in_threadpool(_victims, state(request).sync_redis, name, target)
+        if request.method == "POST" and name in ACTIONS:
+            return await _act(request, name)
+        if request.method != "POST" and name == "discard":
+            target = request.query_params.get("target", "")
+            letter = await run_in_threadpool(dead_letters.get, state(request).sync_redis, target)
+            return _with_buttons(request, "confirm.html", letter=letter)
     except NotFound as error:
         return message(404, "Nothing is left to do", f"There is {error}: somebody else was first.")
     except redis.exceptions.RedisError as error:
-        return _away(error)
-    token = _token(request) or secrets.token_urlsafe(32)
-    answer = html("confirm.html", action=action, name=name, target=target, letter=letter, count=count, token=token)
-    _set_token(request, answer, token)
-    return answer
+        if not is_away(error):
+            raise
+        return message(503, REDIS_AWAY.title, "It may or may not have been done: look at the page again when Redis is back.")
+    return message(404, "There is no such action", "Actions are buttons on the operations page: open it again.")
 
 
-async def act(request: Request) -> Response:
-    """Does what a button says and leads back to the page."""
-    action = ACTIONS.get(request.path_params["action"])
-    if action is None:
-        return message(404, "There is no such action", "It may have been renamed; open the page again.")
-    try:
-        form = await _form(request)
-        target = form.get("target", "")
-        if action.question and form.get("confirmed") != "yes":
-            return RedirectResponse(f"{request.url.path}?target={quote(target, safe='')}", 303)
-        await run_in_threadpool(action.perform, state(request).sync_redis, target)
-        await audit(request, action.what, target)
-    except (Forged, TooLarge) as error:
-        return message(403, "Nothing was done", str(error))
-    except NotFound as error:
-        return message(404, "Nothing is left to do", f"There is {error}: somebody else was first.")
-    except Conflict as error:
-        return message(409, "That cannot be done now", str(error))
-    except redis.exceptions.RedisError as error:
-        return _away(error)
-    return RedirectResponse(f"/#{action.back_to}", 303)
+async def _act(request: Request, name: str) -> Response:
+    form = await _form(request)
+    if form is None:
+        detail = "The form did not come from this page as this browser has it. Open the page again; programs use the API."
+        return message(403, "Nothing was done", detail)
+    target, client = form.get("target", ""), state(request).sync_redis
+    if name == "discard" and form.get("confirmed") != "yes":
+        return RedirectResponse(f"{request.url.path}?target={quote(target, safe='')}", 303)
+    back_to, perform = ACTIONS[name]
+    if back_to == "queues" and target not in await run_in_threadpool(overview.queue_names, client):
+        raise NotFound("queue", target)
+    await run_in_threadpool(perform, client, target)
+    await audit(request, name.replace("-", " "), target)
+    return RedirectResponse(f"/#{back_to}", 303)
 
 
-async def _form(request: Request) -> dict[str, str]:
-    """The fields of a form that our own page sent. Raises Forged, and TooLarge."""
-    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
-    if site is None and origin is None:
-        raise Forged
-    if site not in (None, "same-origin"):
-        raise Forged
-    # The scheme is left out: a proxy may have ended TLS.
-    if origin is not None and origin.partition("://")[2] != request.headers.get("host", ""):
-        raise Forged
+async def _form(request: Request) -> dict[str, str] | None:
+    """The fields of a form; None unless our own page sent it."""
+    # security.py has refused every other origin; without Sec-Fetch-Site the Origin that it compared must be there.
+    site = request.headers.get("sec-fetch-site", "same-origin" if "origin" in request.headers else "")
     try:
         form = dict(parse_qsl((await read_body(request)).decode(), keep_blank_values=True, max_num_fields=MAX_FORM_FIELDS))
     except ValueError:
-        raise Forged from None
-    token = _token(request)
-    if token is None or not hmac.compare_digest(token.encode(), form.get("token", "").encode()):
-        raise Forged
-    return form
-
-
-def _token(request: Request) -> str | None:
+        return None
     token = request.cookies.get(COOKIE, "")
-    return token if TOKEN.fullmatch(token) else None
+    ours = site == "same-origin" and token and hmac.compare_digest(token.encode(), form.get("token", "").encode())
+    return form if ours else None
 
 
-def _set_token(request: Request, answer: Response, token: str) -> None:
-    if _token(request) is None:
+def _with_buttons(request: Request, template: str, **values: Any) -> Response:
+    """A page with forms: they carry the token of the browser's cookie, which it is given if it has none."""
+    known = request.cookies.get(COOKIE)
+    token = known or secrets.token_urlsafe(32)
+    answer = html(template, token=token, **values)
+    if not known:
         # Lax, not strict: a visit through a link from elsewhere would otherwise make the forms of open tabs stale.
         answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=request.url.scheme == "https")
-
-
-def _away(error: redis.exceptions.RedisError) -> Response:
-    if not is_away(error):
-        raise error
-    detail = "It may or may not have been done: look at the page again when Redis is back."
-    return message(503, REDIS_AWAY.title, detail)
-
-
-def _victims(client: redis.Redis, name: str, target: str) -> tuple[dead_letters.DeadLetter, int]:
-    """One of the dead letters that would be discarded, and how many they are. Raises NotFound."""
-    if name == "discard":
-        return dead_letters.get(client, target), 1
-    letters = _of_group(client, target)
-    return letters[0], len(letters)
-
-
-def _of_group(client: redis.Redis, group: str) -> list[dead_letters.DeadLetter]:
-    letters, _more = dead_letters.page(client, group=group, cursor=None, limit=dead_letters.count(client) + 1)
-    if not letters:
-        raise NotFound("group of dead letters", group)
-    return letters
-
-
-def _discard_group(client: redis.Redis, group: str) -> None:
-    """Discards one after the other. Killed in the middle it can simply be done again."""
-    for letter in _of_group(client, group):
-        try:
-            dead_letters.discard(client, letter.id)
-        except NotFound:
-            continue  # somebody else redrove or discarded it in the meantime
+    return answer
 
 
 def _redrive_group(client: redis.Redis, group: str) -> None:
@@ -193,39 +145,28 @@ def _redrive_group(client: redis.Redis, group: str) -> None:
         raise NotFound("group of dead letters", group)
 
 
-def _on_queue(change: Callable[[redis.Redis, str], None]) -> Callable[[redis.Redis, str], None]:
-    def perform(client: redis.Redis, name: str) -> None:
-        if name not in overview.queue_names(client):
-            raise NotFound("queue", name)
-        change(client, name)
-
-    return perform
-
-
-ACTIONS: dict[str, Action] = {
-    "pause-queue": Action("pause queue", "queues", _on_queue(overview.pause)),
-    "resume-queue": Action("resume queue", "queues", _on_queue(overview.resume)),
-    "redrive": Action("redrive", "dead-letters", lambda client, job_id: dead_letters.redrive(client, job_id)),
-    "redrive-group": Action("redrive group", "dead-letters", _redrive_group),
-    "discard": Action("discard", "dead-letters", dead_letters.discard, "Discard this dead letter?"),
-    "discard-group": Action("discard group", "dead-letters", _discard_group, "Discard this group of dead letters?"),
+ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, str], None]]] = {
+    "pause-queue": ("queues", overview.pause),
+    "resume-queue": ("queues", overview.resume),
+    "redrive": ("dead-letters", dead_letters.redrive),
+    "redrive-group": ("dead-letters", _redrive_group),
+    "discard": ("dead-letters", dead_letters.discard),
 }
+"""What each button does, and the part of the page that it leads back to. A button's name is its entry in the audit trail."""
 
 
-class _Static(StaticFiles):
-    """Files whose URL changes with their content."""
-
-    def file_response(self, *args: object, **kwargs: object) -> Response:
-        answer = super().file_response(*args, **kwargs)  # type: ignore[arg-type]  # passed on as they came
-        answer.headers.update({**HEADERS, "Cache-Control": "max-age=86400"})
-        return answer
+async def static_file(request: Request) -> Response:
+    """A file whose URL changes with its content."""
+    name = request.path_params["name"]
+    if name not in FILES:
+        raise HTTPException(404)
+    return FileResponse(STATIC / name, headers=HEADERS | {"Cache-Control": "max-age=86400"})
 
 
 def routes() -> list[BaseRoute]:
     """The page, its actions and its files."""
     return [
-        Route("/", operations_page, methods=["GET"]),
-        Route("/actions/{action}", confirm, methods=["GET"]),
-        Route("/actions/{action}", act, methods=["POST"]),
-        Mount("/static", app=_Static(directory=STATIC)),
+        Route("/", operations_page),
+        Route("/actions/{action}", action_page, methods=["GET", "POST"]),
+        Route("/static/{name}", static_file),
     ]

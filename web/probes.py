@@ -29,7 +29,7 @@ async def livez(_request: Request) -> Response:
 
 
 async def readyz(request: Request) -> Response:
-    """Redis answers, is not loading and has memory left."""
+    """Redis can be reached and is ready."""
     client = state(request).redis
     try:
         async with asyncio.timeout(PATIENCE_S):
@@ -43,6 +43,6 @@ async def readyz(request: Request) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/livez", livez, "The process answers.", response=Health),
-    Operation("GET", "/readyz", readyz, "Redis can be reached and is ready.", response=Health, errors=(503,)),
+    Operation("GET", "/livez", livez, response=Health, errors=()),
+    Operation("GET", "/readyz", readyz, response=Health),
 )

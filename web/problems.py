@@ -11,17 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs import connections, log
-from jobs.errors import (
-    Conflict,
-    IdempotencyMismatch,
-    InvalidField,
-    Malformed,
-    NoRedis,
-    NotFound,
-    Refused,
-    TooLarge,
-    UnknownTask,
-)
+from jobs.errors import Conflict, IdempotencyMismatch, InvalidField, Malformed, NoRedis, NotFound, Refused, TooLarge, UnknownTask
 from jobs.mall.orders import FieldError
 
 TYPE = "urn:turnstile:problem:"
@@ -81,18 +71,12 @@ def problem(
     return Response(msgspec.json.encode(body), status, media_type=MEDIA_TYPE, headers=headers)
 
 
-async def on_invalid_field(request: Request, error: Any) -> Response:
-    """422 with every refused field."""
-    errors = error.errors if isinstance(error, InvalidFields) else [FieldError(error.field, error.reason)]
-    return problem(request, 422, str(error), errors=errors)
-
-
 async def on_known(request: Request, error: Any) -> Response:
     """The errors that carry their own meaning."""
-    status, name, headers = STATUSES[type(error)]
-    if isinstance(error, Refused):
-        headers = {"Retry-After": str(error.retry_after_s)}
-    return problem(request, status, str(error), name=name, headers=headers)
+    status, name = KNOWN[type(error)]
+    errors = [FieldError(error.field, error.reason)] if isinstance(error, InvalidField) else getattr(error, "errors", None)
+    wait_s = getattr(error, "retry_after_s", REDIS_RETRY_AFTER_S)
+    return problem(request, status, str(error), name=name, errors=errors, headers=_retry(wait_s) if status == 503 else None)
 
 
 async def on_redis(request: Request, error: Any) -> Response:
@@ -102,7 +86,7 @@ async def on_redis(request: Request, error: Any) -> Response:
         return problem(request, 500, "Redis refused the operation; the log has the details")
     logger.warning("Redis is away", path=request.url.path, error=str(error))
     detail = "Redis does not take the write now; nothing was accepted for certain, send the same request again"
-    return problem(request, 503, detail, name="redis-away", headers={"Retry-After": str(REDIS_RETRY_AFTER_S)})
+    return problem(request, 503, detail, name="redis-away", headers=_retry(REDIS_RETRY_AFTER_S))
 
 
 async def on_http(request: Request, error: Any) -> Response:
@@ -116,22 +100,25 @@ async def on_unexpected(request: Request, error: Exception) -> Response:
     return problem(request, 500, "The log has the details; the trace id leads to them")
 
 
-STATUSES: dict[type[Exception], tuple[int, str | None, dict[str, str] | None]] = {
-    Malformed: (400, None, None),
-    NotFound: (404, None, None),
-    UnknownTask: (404, "unknown-task", None),
-    Conflict: (409, None, None),
-    TooLarge: (413, None, None),
-    IdempotencyMismatch: (422, "idempotency-mismatch", None),
-    Refused: (503, "overloaded", None),
-    NoRedis: (503, "redis-away", {"Retry-After": str(REDIS_RETRY_AFTER_S)}),
-}
+def _retry(after_s: int) -> dict[str, str]:
+    return {"Retry-After": str(after_s)}
 
+
+KNOWN: dict[type[Exception], tuple[int, str | None]] = {
+    Malformed: (400, None),
+    NotFound: (404, None),
+    UnknownTask: (404, "unknown-task"),
+    Conflict: (409, None),
+    TooLarge: (413, None),
+    InvalidField: (422, None),
+    InvalidFields: (422, None),
+    IdempotencyMismatch: (422, "idempotency-mismatch"),
+    Refused: (503, "overloaded"),
+    NoRedis: (503, "redis-away"),
+}
 HANDLERS: dict[Any, Any] = {
-    InvalidField: on_invalid_field,
-    InvalidFields: on_invalid_field,
+    **dict.fromkeys(KNOWN, on_known),
     redis.exceptions.RedisError: on_redis,
     HTTPException: on_http,
     Exception: on_unexpected,
-    **dict.fromkeys(STATUSES, on_known),
 }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 import redis
@@ -11,11 +10,9 @@ import redis.asyncio
 from starlette.requests import Request
 
 from jobs.settings import Settings
-
-if TYPE_CHECKING:
-    from web.admission import Admission
-    from web.coalescer import Coalescer
-    from web.live import Live
+from web.admission import Admission
+from web.coalescer import Coalescer
+from web.live import Live
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,13 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--queue", help="another queue than the task's own")
     parser.add_argument("--in", dest="countdown_s", type=float, default=0.0, metavar="SECONDS", help="start later")
     options = parser.parse_args(argv)
-    args = [_value(text) for text in options.args if not _is_keyword(text)]
-    kwargs = {text.partition("=")[0]: _value(text.partition("=")[2]) for text in options.args if _is_keyword(text)}
-    now = time.time()
+    now, args, kwargs = time.time(), [], {}
+    for text in options.args:
+        name, equals, value = text.partition("=")
+        if equals and name.isidentifier():
+            kwargs[name] = _value(value)
+        else:
+            args.append(_value(text))
     try:
         settings = current()
         tasks.register(settings)
@@ -38,10 +42,6 @@ def main(argv: list[str]) -> int:
         return 2
     sys.stdout.write(f"{job_id}\n")
     return 0
-
-
-def _is_keyword(text: str) -> bool:
-    return text.partition("=")[0].isidentifier() and "=" in text
 
 
 def _value(text: str) -> Any:

@@ -30,11 +30,9 @@ T = TypeVar("T")
 class RequestFailed(TurnstileError):
     """Raised when a request got no answer in time, or not one that the contract allows here."""
 
+    says = "{request}: {reason}"
     request: str
     reason: str
-
-    def __str__(self) -> str:
-        return f"{self.request}: {self.reason}"
 
 
 class Api:

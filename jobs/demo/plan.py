@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
 
@@ -27,16 +26,14 @@ AGAIN_AFTER_S = 600
 BROKEN_EVERY = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Line:
+class Line(msgspec.Struct, frozen=True):
     """One entry as it goes over the wire; a broken one has no gate."""
 
     body: bytes
     broken: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class EntryPost:
+class EntryPost(msgspec.Struct, frozen=True):
     """One POST /v1/entries, due `due_s` real seconds after the start; `batch` says NDJSON."""
 
     due_s: float
@@ -44,8 +41,7 @@ class EntryPost:
     batch: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Day:
+class Day(msgspec.Struct, frozen=True):
     """The replay's clock: `speed` seconds of the day pass in one real second from `started_at` (Unix seconds) on."""
 
     started_at: float
@@ -61,8 +57,7 @@ class Day:
         return self.started_at + self.lasts_s - WINDOW_S * (1 - day_s / DAY_S)
 
 
-@dataclass(frozen=True, slots=True)
-class Expected:
+class Expected(msgspec.Struct, frozen=True):
     """What must come of the plan. `entries` are distinct and valid, `again` their repetitions."""
 
     entries: int

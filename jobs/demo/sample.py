@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -13,8 +12,7 @@ DATA_DIR = Path(__file__).parent / "data"
 SLOT_S = 1_800
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(msgspec.Struct, frozen=True):
     """People counted in one half hour; `start_s` is seconds since the day's midnight."""
 
     start_s: int

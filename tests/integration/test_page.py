@@ -157,6 +157,27 @@ def test_a_slip_is_json_for_programs_and_a_page_for_people(site: httpx.Client, h
     assert not [tag for tag, _ in shown.elements if tag == "script"]
 
 
+@pytest.mark.parametrize(
+    ("accept", "page"),
+    [
+        ("", False),
+        ("*/*", False),
+        ("application/json", False),
+        ("text/html", True),
+        ("Text/HTML,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
+        ("text/html;q=0.5, application/json", False),
+        (";;,,;q=", False),
+    ],
+)
+def test_a_slip_is_a_page_for_those_who_ask_for_html_and_not_for_json(
+    site: httpx.Client, hands: Hands, floor: Floor, accept: str, page: bool
+) -> None:
+    order_id = floor.order(("A", 1))
+    hands.work_off("picking", "packing")
+    answer = site.get(f"/v1/orders/{order_id}/slip", headers={"Accept": accept})
+    assert answer.headers["content-type"] == ("text/html; charset=utf-8" if page else "application/json")
+
+
 def test_a_slip_escapes_what_the_client_sent(site: httpx.Client, hands: Hands, floor: Floor) -> None:
     fields = {name: f"{name}{MARKUP}" for name in ("reference", "customer", "country")}
     order_id = floor.order((f"sku{MARKUP}", 1), **fields)

@@ -100,20 +100,7 @@ def test_discarding_asks_first_and_then_deletes(site: httpx.Client, redis_client
     assert trail(redis_client) == [("discard", "local", "lost")]
 
 
-def test_a_group_is_discarded_whole_after_the_page_said_how_many(
-    site: httpx.Client, redis_client: redis.Redis, hands: Hands
-) -> None:
-    bury(hands, "a1", "a2", "a3")
-    bury(hands, "b1", reason="no stamp")
-    group = dead_letters.get(redis_client, "a1").group
-    asked = page_reader.read(site, f"/actions/discard-group?target={group}")
-    assert "How many 3" in asked.text
-    fields = asked.form("discard-group", group)
-    assert site.post("/actions/discard-group", data=fields, headers=from_own_page(site)).status_code == 303
-    assert [letter.id for letter in dead_letters.page(redis_client, group=None, cursor=None, limit=9)[0]] == ["b1"]
-
-
-@pytest.mark.parametrize("action", ["redrive", "discard", "redrive-group", "discard-group", "pause-queue", "resume-queue"])
+@pytest.mark.parametrize("action", ["redrive", "discard", "redrive-group", "pause-queue", "resume-queue"])
 def test_what_is_not_there_any_more_answers_404_and_leaves_no_trace(
     site: httpx.Client, redis_client: redis.Redis, action: str
 ) -> None:
@@ -188,7 +175,7 @@ def test_no_get_changes_anything(site: httpx.Client, redis_client: redis.Redis, 
     bury(hands, "lost")
     token = page_reader.read(site).form("redrive", "lost")["token"]
     before = snapshot(redis_client)
-    for action in ("pause-queue", "resume-queue", "redrive", "discard", "redrive-group", "discard-group", "nothing"):
+    for action in ("pause-queue", "resume-queue", "redrive", "discard", "redrive-group", "nothing"):
         for target in ("lost", "default"):
             site.get(
                 f"/actions/{action}", params={"target": target, "token": token, "confirmed": "yes"}, headers=from_own_page(site)

@@ -152,3 +152,16 @@ def test_attempts_that_follow_each_other_at_once_are_all_recorded(redis_client: 
     letter = dead_letters.get(redis_client, "j1")
     assert [(attempt.attempt, attempt.error) for attempt in letter.attempts] == [(1, "no"), (2, "no"), (3, "no")]
     assert [queue.failed for queue in overview.queues(redis_client, time.time())] == [1]
+
+
+def test_a_stock_worker_makes_as_many_attempts_as_the_task_says(
+    redis_client: redis.Redis, processes: Processes, process_environ: dict[str, str], floor: Floor, carrier: Carrier
+) -> None:
+    process_environ.update(TURNSTILE_STEP_MAX_ATTEMPTS="6", TURNSTILE_BACKOFF_BASE_S="0", TURNSTILE_BACKOFF_CAP_S="0")
+    order_id = floor.order(("A", 2))
+    carrier.tell(mode="fail", status=503)
+    processes.stock_worker(*STEPS, config="jobs.rq_config")
+    wait_until(floor, order_id, "dead")
+    tried = [attempt.attempt for attempt in floor.view(order_id).attempts if attempt.step == "deliver"]
+    assert tried == [1, 2, 3, 4, 5, 6]
+    floor.check_books()

@@ -9,20 +9,29 @@ import msgspec
 from jobs.mall.footfall import Summary, Today
 from jobs.queue.overview import QueueInfo, WorkerInfo
 from jobs.settings import ApiKey, Settings
-from web.banners import Banner, Level, banners
-from web.operations import Operations, Queueing
-from web.vitals import Vitals
+from web.banners import Banner, banners
+from web.operations import Operations
 
-VITALS = Vitals(0.5, "s1", {}, 1_000, 0, 0, False)
 QUEUE = QueueInfo("packing", 0, 0.0, 0, 0, 0, False, 0.0, 0.0, 0, 0, 0, 0, 0)
 WORKER = WorkerInfo("w1", ["packing", "picking"], "idle", 1, "h", None, 0.0, 0.0, 0, 0, 0.0)
-CALM = Queueing([QUEUE], [WORKER], [], [], [], VITALS, [])
+CALM = Operations(
+    people=Summary(0, 0, 0, 0.0, 0, Today("2026-11-21", 0, 0), {}),
+    orders={},
+    queues=[QUEUE],
+    workers=[WORKER],
+    dead_letters=0,
+    suspended=False,
+    scheduler="s1",
+    heartbeat_age_s=0.5,
+    done={},
+    memory_bytes=1_000,
+    max_memory_bytes=0,
+)
 KEYED = Settings(api_keys=(ApiKey("c", "0" * 64),))
 
 
-def shown(queueing: Queueing, settings: Settings = KEYED) -> list[Banner]:
-    people = Summary(0, 0, 0, 0.0, 0, Today("2026-11-21", 0, 0), {})
-    return banners(Operations(0.0, people, {}, queueing), settings)
+def shown(operations: Operations, settings: Settings = KEYED) -> list[Banner]:
+    return banners(operations, settings)
 
 
 def queue(**changes: object) -> list[QueueInfo]:
@@ -34,39 +43,39 @@ def test_when_nothing_is_wrong_nothing_is_said() -> None:
 
 
 def test_a_scheduler_that_never_led_or_is_silent_for_more_than_ten_seconds_is_an_alarm() -> None:
-    assert shown(replace(CALM, vitals=replace(VITALS, heartbeat_age_s=10.0))) == []
-    (late,) = shown(replace(CALM, vitals=replace(VITALS, heartbeat_age_s=34.0)))
-    assert (late.level, late.title) == (Level.ALARM, "No scheduler leads")
+    assert shown(replace(CALM, heartbeat_age_s=10.0)) == []
+    (late,) = shown(replace(CALM, heartbeat_age_s=34.0))
+    assert (late.level, late.title) == ("alarm", "No scheduler leads")
     assert "34 s" in late.advice and "retries and delays stand still" in late.advice
-    (never,) = shown(replace(CALM, vitals=replace(VITALS, heartbeat_age_s=None)))
+    (never,) = shown(replace(CALM, heartbeat_age_s=None))
     assert "No heartbeat yet" in never.advice
 
 
 def test_jobs_that_no_worker_will_claim_are_an_alarm() -> None:
     assert shown(replace(CALM, workers=[])) == []
     (alone,) = shown(replace(CALM, queues=queue(depth=1_200), workers=[]))
-    assert (alone.level, alone.title) == (Level.ALARM, "No worker serves queue packing")
+    assert (alone.level, alone.title) == ("alarm", "No worker serves queue packing")
     assert alone.advice.startswith("1,200 jobs wait")
-    (suspended,) = shown(replace(CALM, vitals=replace(VITALS, suspended=True)))
+    (suspended,) = shown(replace(CALM, suspended=True))
     assert suspended.title == "All workers are suspended"
 
 
 def test_refused_work_is_an_alarm_with_the_reason_that_clients_are_told() -> None:
     old = queue(depth=3, oldest_age_s=KEYED.max_queue_age_s + 1)
     (orders,) = shown(replace(CALM, queues=old))
-    assert (orders.level, orders.title) == (Level.ALARM, "New orders are refused")
+    assert (orders.level, orders.title) == ("alarm", "New orders are refused")
     assert "the oldest job on queue packing has waited 301 s" in orders.advice
-    full = replace(VITALS, memory_bytes=96, max_memory_bytes=100)
-    assert [banner.title for banner in shown(replace(CALM, vitals=full))] == ["New entries are refused", "New orders are refused"]
+    full = replace(CALM, memory_bytes=96, max_memory_bytes=100)
+    assert [banner.title for banner in shown(full)] == ["New entries are refused", "New orders are refused"]
 
 
 def test_the_worst_comes_first_and_notes_last() -> None:
-    busy = replace(CALM, queues=queue(paused=True), vitals=replace(VITALS, heartbeat_age_s=None, dead_letters=2))
+    busy = replace(CALM, queues=queue(paused=True), heartbeat_age_s=None, dead_letters=2)
     found = shown(busy, Settings())
-    assert [banner.level for banner in found] == [Level.ALARM, Level.WARNING, Level.NOTE, Level.NOTE]
+    assert [banner.level for banner in found] == ["alarm", "warning", "note", "note"]
     assert [banner.title for banner in found[1:]] == [
         "2 dead letters wait",
         "Paused: packing",
         "Running without API keys, on loopback only",
     ]
-    assert shown(replace(CALM, vitals=replace(VITALS, dead_letters=1)))[0].title == "1 dead letter waits"
+    assert shown(replace(CALM, dead_letters=1))[0].title == "1 dead letter waits"

@@ -1,4 +1,4 @@
-"""How numbers, lengths of time, instants and amounts read on a page, and which pages are asked for."""
+"""How rates, lengths of time, instants and amounts read on a page."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from decimal import Decimal
 import pytest
 
 from web import html
-from web.slip_page import prefers_html
 
 NOW = 1_795_230_245.25
 
@@ -51,23 +50,3 @@ def test_a_rate_reads_short_and_a_small_one_is_not_shown_as_none(per_s: float, t
 @pytest.mark.parametrize(("amount", "text"), [("2.5", "2.50"), ("0", "0.00"), ("0.001", "0.001"), ("12345.678", "12,345.678")])
 def test_an_amount_has_two_decimals_or_more_and_is_never_rounded(amount: str, text: str) -> None:
     assert html.money(Decimal(amount)) == text
-
-
-@pytest.mark.parametrize(
-    ("accept", "page"),
-    [
-        ("", False),
-        ("*/*", False),
-        ("application/json", False),
-        ("text/html", True),
-        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", True),
-        ("text/html;q=0.5, application/json", False),
-        ("application/json;q=0.5, text/html;q=0.9", True),
-        ("text/*", True),
-        ("text/html;q=0", False),
-        ("text/html;q=much", False),
-        (";;,,;q=", False),
-    ],
-)
-def test_a_page_is_sent_to_those_who_prefer_one(accept: str, page: bool) -> None:
-    assert prefers_html(accept) is page
