@@ -145,7 +145,7 @@ class Settings:
     log_format: Annotated[str, _choice("auto", "console", "json")] = "auto"
     max_body_bytes: Annotated[int, _integer(1_024, 1 << 30)] = 1_048_576
     # workers
-    lease_s: Annotated[float, _number(1, 3_600)] = 10.0
+    lease_s: Annotated[float, _number(2, 3_600)] = 10.0
     drain_s: Annotated[float, _number(0, 3_600)] = 20.0
     result_ttl_s: Annotated[int, _integer(0, 10**9)] = 500
     step_max_attempts: Annotated[int, _integer(1, 1_000)] = 8

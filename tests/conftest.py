@@ -12,6 +12,7 @@ import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis
 
@@ -34,6 +35,11 @@ from jobs import connections  # noqa: E402
 from jobs import settings as settings_module  # noqa: E402
 from jobs.mall import carrier as carrier_module  # noqa: E402
 from jobs.settings import Settings  # noqa: E402
+
+# The same cases in every run, on however slow a machine; `--hypothesis-profile=explore` looks for new ones.
+hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)
+hypothesis.settings.register_profile("explore", max_examples=3_000, deadline=None, database=None)
+hypothesis.settings.load_profile("suite")
 
 NOWHERE = "http://127.0.0.1:9"
 """Where nobody listens."""

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from jobs.errors import Permanent, RetryAfter
+from jobs.errors import Permanent
 from jobs.queue.backoff import Backoff
 from jobs.queue.task import running_job, task
 
@@ -91,12 +91,6 @@ def fail_later(reason: str) -> None:
 def refuse(reason: str) -> None:
     """Fails for good."""
     raise Permanent(reason)
-
-
-@task(name="sample.ask_to_wait", retry=LATER)
-def ask_to_wait(delay_s: float) -> None:
-    """Knows when to be tried again."""
-    raise RetryAfter(delay_s, "busy")
 
 
 @task(name="sample.raise_odd", retry=Backoff(max_attempts=1))

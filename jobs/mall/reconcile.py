@@ -44,11 +44,27 @@ def _heal_buffers(client: redis.Redis, now: float) -> list[str]:
 
 def _heal_orders(client: redis.Redis, now: float, after_s: float) -> list[str]:
     done: list[str] = []
+    waiting = _waiting(client)
     unchanged = client.zcount(keys.ORDERS_OPEN, "-inf", now - after_s)
     for offset in range(unchanged - unchanged % PAGE, -1, -PAGE):  # from the end: what a page removes shifts no page before it
         ids = client.zrange(keys.ORDERS_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=PAGE)
-        done += _heal_page(client, [order_id.decode() for order_id in ids], now) if ids else []
+        doubtful = [order_id for order_id in map(bytes.decode, ids) if waiting.isdisjoint(_places(order_id))]
+        done += _heal_page(client, doubtful, now) if doubtful else []
     return done
+
+
+def _waiting(client: redis.Redis) -> set[str]:
+    """Ready jobs and orders to pick, read once a pass: a backlog is looked through in linear time, and only the rest in doubt."""
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.lrange(keys.PICK_BUFFER, 0, -1)
+        for queue in {steps.pick.queue, steps.pack.queue, steps.deliver.queue}:
+            pipeline.lrange(keys.queue(queue), 0, -1)
+        return {member.decode() for members in pipeline.execute() for member in members}
+
+
+def _places(order_id: str) -> list[str]:
+    """What stands in a list for an order that waits there: itself in the pick buffer, or the job of a step."""
+    return [order_id, *(f"{order_id}-{step}" for step in Step)]
 
 
 def _heal_page(client: redis.Redis, ids: list[str], now: float) -> list[str]:

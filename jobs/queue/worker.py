@@ -40,6 +40,8 @@ EXTEND = beside(__file__, "extend")
 HEARTBEAT_S = 1.0
 LOOK_S = 0.2
 """How long an idle worker blocks on the bells; also how late it sees a job that a stock client pushed."""
+NO_LIMIT_S = 1e9
+"""What a stock client means by a timeout of -1."""
 SIGNALS_TO_FORCE = 3
 GIVE_UP_S = 5.0
 """How long past its drain a worker goes on trying to acknowledge while Redis is away."""
@@ -159,10 +161,10 @@ class Worker(BaseWorker):
     def _execute(self, claim: Claim) -> tuple[Task, Any]:
         call = _readable_call(claim)
         task = ending.task_of(claim)
-        limit_s = float(claim.hash.get(b"time_limit_s", b"") or task.time_limit_s)
+        limit_s = float(claim.hash.get(b"time_limit_s") or claim.hash.get(b"timeout") or task.time_limit_s)
         set_running_job(RunningJob(claim.id, claim.queue, claim.attempt, self.name))
         try:
-            self._watch.begin(claim, limit_s)
+            self._watch.begin(claim, limit_s if limit_s > 0 else NO_LIMIT_S)
             result = task.function(*call.args, **call.kwargs)
             if inspect.isawaitable(result):
                 result = asyncio.run(_await(result))
@@ -184,6 +186,10 @@ class Worker(BaseWorker):
         self._end(claim, lambda: ending.finish(self.connection, claim, time.time(), encoded, ttl_s), "finished", task=task.name)
 
     def _fail(self, claim: Claim, error: BaseException) -> None:
+        if isinstance(error, redis.exceptions.RedisError) and connections.is_away(error):
+            self._wait_for_redis(error)  # nobody's attempt: the job goes on when Redis does
+            self._end(claim, lambda: ending.release(self.connection, claim, time.time()), "handed back")
+            return
         now = time.time()
         failed = failed_attempt(claim.attempt, claim.started_at, now, self.name, error)
         try:

@@ -33,6 +33,7 @@ def module_processes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proce
 @pytest.fixture(scope="module")
 def build(module_processes: Processes, _carrier: Carrier) -> Iterator[Build]:
     """Builds a system with extra environment; nothing of it is started yet."""
+    _carrier.tell(mode="ok")  # whatever the tests before have told it
     built: list[System] = []
 
     def make(**environ: str) -> System:
