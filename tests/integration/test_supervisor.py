@@ -222,13 +222,11 @@ def test_it_announces_the_page_when_the_web_is_ready(start: Start, tmp_path: Pat
 
 
 def test_it_stops_when_the_reader_of_its_output_is_gone(start: Start, tmp_path: Path) -> None:
-    up = start("one: python listener.py\ntwo: yes")
-    up.until_says("one", "pid")
+    environ = {**start("one: python listener.py").environ, "TURNSTILE_DATA_DIR": str(tmp_path / "other")}
+    chatty = tmp_path / "chatty"
+    chatty.write_text("one: yes")
     reader, writer = os.pipe()
-    other = {**up.environ, "TURNSTILE_DATA_DIR": str(tmp_path / "other")}
-    driver = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, str(tmp_path / "Procfile"), "10"], cwd=ROOT, env=other, stdout=writer
-    )
+    driver = subprocess.Popen([sys.executable, "-c", DRIVER, str(chatty), "10"], cwd=ROOT, env=environ, stdout=writer)
     os.close(writer)
     assert os.read(reader, 1)
     os.close(reader)
