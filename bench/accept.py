@@ -4,8 +4,6 @@ A raw asyncio client with 64 keep-alive connections, so that the client is not w
 depend on the machine and its noise; compare only runs on the same machine.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

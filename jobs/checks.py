@@ -1,7 +1,5 @@
 """`python3 -m jobs test`: every check and every test, in one go; pytest's summary is the last thing it prints."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

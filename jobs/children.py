@@ -4,8 +4,6 @@ Linux can tell a child of its parent's death and hand orphans to a chosen ancest
 nothing here does anything, and a SIGKILL of `up` leaves its children to be stopped by hand.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

@@ -5,8 +5,6 @@
 Pools are bounded and block for a moment instead of failing, since small plans allow 20 connections.
 """
 
-from __future__ import annotations
-
 import functools
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 

@@ -7,8 +7,6 @@ Every write is on disk before it is answered (`appendfsync always`). In the data
     valkey-9.1/   one folder per engine and version: none reads all the others' files
 """
 
-from __future__ import annotations
-
 import contextlib
 import fcntl
 import hashlib

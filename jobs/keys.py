@@ -8,8 +8,6 @@ along are spelled out once, in the libraries push.lua and order.lua. None of it 
 `<day>` is YYYY-MM-DD and `<minute>` YYYY-MM-DDTHH:MM, both UTC unless said otherwise.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 

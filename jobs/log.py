@@ -4,8 +4,6 @@ Lines for people on a terminal, JSON elsewhere; `TURNSTILE_LOG_FORMAT` decides o
 The standard library's loggers (rq, uvicorn, httpx) go through the same lines.
 """
 
-from __future__ import annotations
-
 import logging
 import sys
 from typing import Any

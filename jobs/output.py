@@ -1,7 +1,5 @@
 """The one terminal that all processes of `up` share: every line carries the name of the process that wrote it."""
 
-from __future__ import annotations
-
 import os
 import queue
 import signal

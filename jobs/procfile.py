@@ -3,8 +3,6 @@
 No shell stands in between, which would have to pass signals on: a line that needs one says `sh -c '...'`.
 """
 
-from __future__ import annotations
-
 import re
 import shlex
 from collections.abc import Mapping

@@ -5,8 +5,6 @@ Loading this module therefore makes our worker the command's default, whose jobs
 `-w rq.Worker -S json` still asks for a stock one.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from typing import NoReturn

@@ -6,8 +6,6 @@ and a name with that prefix that is not listed here stops the start. A setting i
 in `Settings`: its type, how its variable is read, its default.
 """
 
-from __future__ import annotations
-
 import difflib
 import functools
 import hashlib
@@ -170,7 +168,7 @@ class Settings:
     hirefire_token: Annotated[str, str] = ""
 
     @classmethod
-    def from_env(cls, environ: Mapping[str, str] | None = None) -> Settings:
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":
         """Reads the environment. Raises BadSettings that names every unusable variable at once."""
         env = os.environ if environ is None else environ
         values: dict[str, Any] = {}

@@ -4,8 +4,6 @@ Each has a session of its own, so that the terminal's Ctrl-C reaches only the su
 a second one is a cold kill for an RQ worker.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

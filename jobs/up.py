@@ -1,7 +1,5 @@
 """`python3 -m jobs up`: everything on one machine: Redis, the carrier, the Procfile, started so, stopped in reverse."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import http.client

@@ -1,7 +1,5 @@
 """`python -m scheduler`: exit code 0 after a stop, 2 for an environment that cannot be used."""
 
-from __future__ import annotations
-
 import importlib
 import signal
 import sys

@@ -1,7 +1,5 @@
 """What every duty of the scheduler looks like, and how one bad item is kept from stopping it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol

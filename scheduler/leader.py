@@ -4,8 +4,6 @@ The lease keeps the work from being done twice over; it does not have to keep it
 is safe beside another leader's, so a process that was frozen in mid-duty and wakes up does no harm.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Callable

@@ -3,8 +3,6 @@
 Redis being away is an ordinary state: the loop asks again every second, and goes on where it was.
 """
 
-from __future__ import annotations
-
 import os
 import time
 from collections import Counter

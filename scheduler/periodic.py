@@ -3,8 +3,6 @@
 Each stands in rq-scheduler's set as a definition, `cron-<name>`, at its next fire time. The definition itself never runs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import redis

@@ -1,7 +1,5 @@
 """The scheduler as a process: everything that needs usable settings."""
 
-from __future__ import annotations
-
 import time
 
 from jobs import log

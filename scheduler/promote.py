@@ -1,7 +1,5 @@
 """Moves jobs to their queues when they are due, whoever delayed them, and fires what is periodic among them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 

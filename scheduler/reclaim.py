@@ -1,7 +1,5 @@
 """Takes jobs back whose lease ran out, since their worker died or stood still."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import redis

@@ -1,7 +1,5 @@
 """Asks the business to find what lost its job; it knows which state needs which job, the scheduler only when to look."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from scheduler.duty import Counts, logger

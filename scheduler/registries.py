@@ -3,8 +3,6 @@
 What changes between the look and the write is put right by the next tick; a living worker enrols with every heartbeat.
 """
 
-from __future__ import annotations
-
 import redis
 from rq import Queue
 from rq.worker_registration import clean_worker_registry

@@ -4,8 +4,6 @@ For clients its API is rq-scheduler's (`enqueue_in`, `enqueue_at`, `cancel`, `ge
 declared in the table. As a process it leads or waits, and does the duties of this folder.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import time

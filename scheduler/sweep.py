@@ -4,8 +4,6 @@ With one queue such a worker leaves the id in `:intermediate`. With several it l
 through slowly in the background. Jobs that belong to a state (an order, a buffer) are the reconciler's; it knows more.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import UTC, datetime
 

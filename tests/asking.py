@@ -1,7 +1,5 @@
 """Calls the product's async functions from a test that is not: each call has a loop and a client of its own."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar

@@ -1,7 +1,5 @@
 """The small carrier service as a process, told how to behave and asked what it has booked."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import httpx

@@ -4,8 +4,6 @@ Playwright brings its own node, which does not run on a minimal Debian; this nee
 `chromium` on PATH. Protocol: https://chromedevtools.github.io/devtools-protocol/
 """
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import json

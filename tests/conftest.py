@@ -4,8 +4,6 @@ Helper modules in this folder are imported by their bare names (`import chromium
 top-level package called `tests`, so `tests.` cannot be relied on.
 """
 
-from __future__ import annotations
-
 import os
 import re
 import socket

@@ -1,7 +1,5 @@
 """For the tests of rq-dashboard: a real web process's loop with it, and a Redis full of planted and broken values."""
 
-from __future__ import annotations
-
 import base64
 import contextlib
 import pickle

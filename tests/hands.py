@@ -1,7 +1,5 @@
 """A worker by hand: each of a worker's moves as a call, so that a test can stop between any two of them."""
 
-from __future__ import annotations
-
 import time
 import uuid
 from collections.abc import Iterator

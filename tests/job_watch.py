@@ -1,7 +1,5 @@
 """Jobs in real workers, seen from outside: sent, waited for, held until the test lets them go."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """jobs/keys.py read as what it is: the list of every Redis key. What it does not list, the tests refuse."""
 
-from __future__ import annotations
-
 import ast
 import inspect
 import re

@@ -1,7 +1,5 @@
 """Kills a worker by hand at a chosen round trip to Redis: just before it is sent, or just after its reply, which is then lost."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any

@@ -1,7 +1,5 @@
 """The mall for tests, without the web: orders are accepted, jobs are done by hand, and the books are checked."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """Reads the operations page as a browser without scripts does, and presses its buttons."""
 
-from __future__ import annotations
-
 from html.parser import HTMLParser
 
 import httpx

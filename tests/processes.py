@@ -1,7 +1,5 @@
 """Real processes for the tests: started like a line of the Procfile, waited for with a limit, ended with everything they left."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

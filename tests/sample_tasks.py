@@ -1,7 +1,5 @@
 """Tasks for the tests, on the allow-list of workers that are started with `RQ_CONFIG=sample_config`."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -5,8 +5,6 @@ would take, or the one that TURNSTILE_TEST_REDIS names (conftest.py keeps it as 
 TURNSTILE_ names that it does not know).
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

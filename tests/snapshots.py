@@ -1,7 +1,5 @@
 """Everything in a Redis at one moment, so that a test can say what a script changed, and that it changed nothing else."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import redis

@@ -1,7 +1,5 @@
 """Finds what a test's processes left running, through the folder that they were given."""
 
-from __future__ import annotations
-
 import contextlib
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A whole system for the end-to-end tests: the Procfile's processes, each killed and started at will, and a patient client."""
 
-from __future__ import annotations
-
 import signal
 import time
 from typing import Any

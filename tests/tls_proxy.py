@@ -3,8 +3,6 @@
 `python tls_proxy.py PORT SOCKET CERT KEY`
 """
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import ssl

@@ -1,7 +1,5 @@
 """The web application on a real port, in a thread of the test's process."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import threading

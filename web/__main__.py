@@ -1,7 +1,5 @@
 """`python -m web`: uvicorn with our bounds. PORT, HOST and WEB_CONCURRENCY come from the environment."""
 
-from __future__ import annotations
-
 import signal
 import socket
 import sys

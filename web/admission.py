@@ -3,8 +3,6 @@
 Orders are refused first; entries keep a reserved share of memory, so that counting survives a flood of orders.
 """
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -1,7 +1,5 @@
 """/v1/dead-letters: what failed for good, by task and error; redrive and discard."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any
 
 import msgspec

@@ -1,7 +1,5 @@
 """/v1/entries and /v1/footfall: events in, counted series out."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """/v1/jobs, /v1/queues, /v1/workers, /v1/schedules: the queue for programs and operators."""
 
-from __future__ import annotations
-
 import time
 from datetime import datetime
 from functools import partial

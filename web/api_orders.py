@@ -1,7 +1,5 @@
 """/v1/orders and /v1/stock: accept, look at, follow and cancel orders."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections.abc import AsyncIterator

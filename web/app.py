@@ -1,7 +1,5 @@
 """The web application: routes, middleware, errors and life span, all in one list each."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

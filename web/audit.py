@@ -1,7 +1,5 @@
 """The audit trail: who did what to what, and when."""
 
-from __future__ import annotations
-
 import time
 
 import msgspec

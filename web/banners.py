@@ -1,7 +1,5 @@
 """What an operator must know first. Pure: from what was read to the banners, the worst on top."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal

@@ -4,8 +4,6 @@ While a round trip is under way, what arrives waits and goes with the next one: 
 a timer. A round trip that fails, fails exactly the requests that it carried.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import deque

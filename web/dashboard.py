@@ -5,8 +5,6 @@ no pickle is loaded and no GET writes; its buttons are refused; its templates es
 refused for the whole web, in web/security.py.
 """
 
-from __future__ import annotations
-
 import re
 import secrets
 from collections.abc import Callable

@@ -4,8 +4,6 @@ rq-dashboard 0.9.0 asks for jobs with RQ's own classes, whose default is pickle,
 (a dead worker is taken out of the set). These take their places in `rq_dashboard.web`.
 """
 
-from __future__ import annotations
-
 import zlib
 from contextlib import suppress
 from typing import Any
@@ -57,7 +55,7 @@ class ShownJob(JsonJob):
     call = ""
 
     @classmethod
-    def fetch(cls, id: str, connection: redis.Redis | None = None, serializer: Any = None) -> ShownJob:
+    def fetch(cls, id: str, connection: redis.Redis | None = None, serializer: Any = None) -> "ShownJob":
         """The job, readable or not. Raises NoSuchJobError when there is none."""
         job = cls(connection=connection)
         job._id = id  # past RQ's check: a planted id must be seen too

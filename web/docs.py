@@ -4,8 +4,6 @@ The package is flask-swagger-ui, of which only the files are used: swagger-ui-bu
 Swagger UI 4.15, which refuses OpenAPI 3.1. All scripts are files, so the policy allows no inline script.
 """
 
-from __future__ import annotations
-
 from importlib.resources import files
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """HTML answers: templates that escape all they are given, a policy that runs no foreign code, and how numbers and times read."""
 
-from __future__ import annotations
-
 import hashlib
 from datetime import UTC, datetime
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Reading bodies and writing answers, the same way in every handler."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Concatenate, ParamSpec, TypeVar
 

@@ -1,7 +1,5 @@
 """Live order events: one reader per process follows the event stream and wakes whoever watches an order."""
 
-from __future__ import annotations
-
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterator

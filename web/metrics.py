@@ -1,7 +1,5 @@
 """/metrics for Prometheus and /hirefire for autoscaling: read from Redis at each call, so that all web processes answer alike."""
 
-from __future__ import annotations
-
 import hmac
 import time
 from collections import Counter

@@ -1,7 +1,5 @@
 """/openapi.json: OpenAPI 3.1, generated from the operations and from the types that validate."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus

@@ -1,7 +1,5 @@
 """One HTTP operation: the route and what the OpenAPI document says about it, in one place."""
 
-from __future__ import annotations
-
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """How the system stands at one moment: what the operations page and /metrics tell, in about ten round trips."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from starlette.concurrency import run_in_threadpool

@@ -5,8 +5,6 @@ A button posts a form. It counts when the browser says that our own page sent it
 token of the browser's cookie: that needs no memory, so any of several web processes can tell.
 """
 
-from __future__ import annotations
-
 import hmac
 import secrets
 import time

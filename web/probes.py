@@ -1,7 +1,5 @@
 """/livez and /readyz: is the process alive, can it take work."""
 
-from __future__ import annotations
-
 import asyncio
 
 import msgspec

@@ -1,7 +1,5 @@
 """Errors as RFC 9457 problem+json: a stable `type`, the status, the field and the reason."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

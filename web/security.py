@@ -3,8 +3,6 @@
 Pure ASGI middleware. Without keys the web binds to loopback only, and everybody there may do everything.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import hmac

@@ -1,7 +1,5 @@
 """GET /v1/orders/{id}/slip: the packing slip, as JSON for programs and as a page to print for people."""
 
-from __future__ import annotations
-
 from starlette.requests import Request
 from starlette.responses import Response
 

@@ -1,7 +1,5 @@
 """What every request handler needs, made once at start."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 

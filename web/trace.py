@@ -1,7 +1,5 @@
 """W3C trace context: every request carries a `traceparent`, its own or a new one, and every answer returns it."""
 
-from __future__ import annotations
-
 import re
 import secrets
 

@@ -3,8 +3,6 @@
 Ends with 0 when everything adds up, 1 when something does not (and says what), 2 when no usable system answers.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import secrets

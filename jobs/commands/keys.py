@@ -1,7 +1,5 @@
 """`python -m jobs keys new CLIENT`: makes an API key; only its hash belongs into TURNSTILE_API_KEYS."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import secrets

@@ -1,7 +1,5 @@
 """`python -m jobs send NAME ARGS...`: enqueues a job by its task's name."""
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

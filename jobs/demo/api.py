@@ -1,7 +1,5 @@
 """The demo's client of the HTTP API: repeats a request until it is answered, as a good device or shop does."""
 
-from __future__ import annotations
-
 import asyncio
 import random
 import time

@@ -1,7 +1,5 @@
 """What the demo shows: the progress bar and the table at the end, pure text from figures."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from jobs.demo.plan import Expected

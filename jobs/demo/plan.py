@@ -4,8 +4,6 @@ A device either sends each entry as it happens or collects a half hour into one 
 devices do, it sends some events again (same event_id) and now and then a broken line.
 """
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Sends the plan at its own pace and watches what becomes of it, over HTTP and nothing else."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time

@@ -1,7 +1,5 @@
 """The shipped sample: footfall by half hour and orders, read as they were recorded."""
 
-from __future__ import annotations
-
 import csv
 from datetime import datetime
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Does it add up? What a run saw, against what its data say it must see: pure."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 

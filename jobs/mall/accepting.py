@@ -1,7 +1,5 @@
 """Accepting orders: idempotency record, order, indexes, event and job in one script, one round trip."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import secrets

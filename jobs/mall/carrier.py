@@ -3,8 +3,6 @@
 The idempotency key is order and step, never the attempt, so that an answer that was lost books nothing twice.
 """
 
-from __future__ import annotations
-
 import functools
 import math
 import time

@@ -4,8 +4,6 @@ The log is the carrier's only memory: read back at the start, so that a key book
 kill gets the same tracking number after it.
 """
 
-from __future__ import annotations
-
 import os
 import secrets
 import time

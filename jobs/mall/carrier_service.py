@@ -6,8 +6,6 @@ It books each idempotency key once and can be told to misbehave (POST /control):
 error, stall, or act and cut the connection without an answer, as carriers do.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import signal

@@ -3,8 +3,6 @@
 The batch grows with the load: events that come while a count job waits or runs pile up behind it.
 """
 
-from __future__ import annotations
-
 import time
 import uuid
 

@@ -1,7 +1,5 @@
 """Entries: what a device may send, and how accepted events reach the buffer, each once."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

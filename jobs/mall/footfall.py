@@ -4,8 +4,6 @@ Minutes are kept for `minutes_keep_days`; older days answer from the hourly roll
 "today" is the mall's own day.
 """
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """How an order follows the fate of its job: attempts, death, redrive, discard, each in the MULTI of the job's own write."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from jobs import keys

@@ -1,7 +1,5 @@
 """Reading and cancelling orders."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec

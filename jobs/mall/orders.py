@@ -3,8 +3,6 @@
 Pure: no Redis, no clock. Amounts are decimals, never floats.
 """
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from enum import StrEnum

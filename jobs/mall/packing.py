@@ -1,7 +1,5 @@
 """Packing: items, weight and the slip that goes into the parcel. Pure."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import msgspec

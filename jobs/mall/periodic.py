@@ -1,7 +1,5 @@
 """The periodic jobs: the one table."""
 
-from __future__ import annotations
-
 from jobs.mall import reports
 from jobs.queue.periodic import Periodic
 from jobs.settings import Settings

@@ -4,8 +4,6 @@ Our own workers and scripts leave no gap; this covers what stock workers, RQ's o
 a Redis that lost its last writes leave behind.
 """
 
-from __future__ import annotations
-
 import redis
 
 from jobs import keys

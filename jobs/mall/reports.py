@@ -1,7 +1,5 @@
 """The periodic jobs' work: the hourly roll-up, the daily report, the cleanup. Each can be run again at any time."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from datetime import UTC, datetime, timedelta

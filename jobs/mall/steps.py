@@ -5,8 +5,6 @@ one script that compares the version). A crash between two of these lines makes 
 been written is not written twice, since the order has moved on.
 """
 
-from __future__ import annotations
-
 import json
 import time
 import uuid

@@ -1,7 +1,5 @@
 """Stock by SKU: on hand, reserved by picked orders, available. A SKU that was never put is not tracked."""
 
-from __future__ import annotations
-
 import msgspec
 import redis.asyncio
 

@@ -1,7 +1,5 @@
 """The allow-list of this application: importing a module registers its tasks."""
 
-from __future__ import annotations
-
 import importlib
 
 from jobs.mall import counting, reports, steps

@@ -1,7 +1,5 @@
 """The history of a job's attempts: what each leaves behind, bounded."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import re

@@ -4,8 +4,6 @@ Full jitter, since it needs the fewest calls of all backoffs under contention
 (797 against 1,006 for decorrelated and 1,858 for none, 100 clients; AWS Architecture Blog's simulation rerun).
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from jobs.errors import JobInterrupted, JobStopped, Permanent, RetryAfter, UnknownTask

@@ -1,7 +1,5 @@
 """Pages through a sorted set, highest score first, by a cursor that survives additions and removals: `<score>:<member>`."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -16,7 +14,7 @@ class Cursor:
     member: str = ""
 
     @classmethod
-    def parse(cls, text: str | None) -> Cursor:
+    def parse(cls, text: str | None) -> "Cursor":
         """Reads a cursor from a request; None is the beginning. Raises InvalidField."""
         if text is None:
             return cls()

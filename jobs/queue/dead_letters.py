@@ -1,7 +1,5 @@
 """Dead letters: RQ's FailedJobRegistry made safe. They never expire; they leave by redrive or discard, atomically."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ The state that a job belongs to follows in the same MULTI, through its task's ho
 its lease writes nothing; a repeated call (the reply was lost) changes nothing.
 """
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

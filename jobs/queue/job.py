@@ -5,8 +5,6 @@ array, ready to travel into a script that creates it together with the state it 
 The call itself is kept uncompressed, which RQ reads as well; what RQ writes itself is compressed (rq 2.12.0 job.py `to_dict`).
 """
 
-from __future__ import annotations
-
 import json
 import re
 import zlib
@@ -60,7 +58,7 @@ class Call:
         return msgspec.json.encode([self.path, None, self.args, self.kwargs])
 
     @classmethod
-    def decode(cls, data: bytes) -> Call:
+    def decode(cls, data: bytes) -> "Call":
         """Reads RQ's `data` field. Raises ValueError when it is anything but a JSON call of a function."""
         try:
             path, instance, args, kwargs = msgspec.json.decode(_inflated(data), type=tuple[str, None, list[Any], dict[str, Any]])

@@ -1,7 +1,5 @@
 """Jobs by name from programs that do not have the code: create, look at, cancel."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from typing import Any

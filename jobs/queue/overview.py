@@ -1,7 +1,5 @@
 """What operators see of the queue: queues and workers, read in a few round trips."""
 
-from __future__ import annotations
-
 import contextlib
 from datetime import datetime
 

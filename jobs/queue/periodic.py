@@ -4,8 +4,6 @@ The times are cron's, reckoned in the job's own time zone: a time that the clock
 next one that exists, a time that they repeat in autumn fires once.
 """
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Small real tasks for whoever tries the queue by hand; on the allow-list only when TURNSTILE_SAMPLES=1."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

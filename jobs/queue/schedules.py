@@ -3,8 +3,6 @@
 The scheduler process keeps all of it up to date; it stands here so that the web need not know the scheduler.
 """
 
-from __future__ import annotations
-
 import heapq
 import itertools
 import math

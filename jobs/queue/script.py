@@ -4,8 +4,6 @@ A script may begin with lines `--! include name.lua`; the named library, looked 
 script and then in jobs/queue, is put in front. The file's head is its contract: KEYS, ARGV, RETURNS, COST.
 """
 
-from __future__ import annotations
-
 import functools
 import hashlib
 import re

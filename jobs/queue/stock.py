@@ -5,8 +5,6 @@ A stock worker calls `on_failure` before it writes (rq 2.12.0 worker/base.py `pe
 callback - a horse killed by a signal - meets the static intervals in the hash and then the reconciler.
 """
 
-from __future__ import annotations
-
 import math
 import random
 import time

@@ -4,8 +4,6 @@ A worker runs only what is registered here; a program that enqueues needs the de
 the HTTP API. The decorated name is a `Task`: calling it runs the function, as a stock worker does.
 """
 
-from __future__ import annotations
-
 import inspect
 import re
 import time

@@ -4,8 +4,6 @@ The job's own code runs on the main thread and can neither stop the heartbeat no
 watch sends the main thread a signal, whose handler raises inside the job.
 """
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

@@ -4,8 +4,6 @@ One job at a time, on the main thread. A heartbeat thread (watch.py) keeps the l
 (ending.py) carries the fence. `rq info`, rq-dashboard, `rq suspend` and RQ's worker commands see an ordinary worker.
 """
 
-from __future__ import annotations
-
 import asyncio
 import inspect
 import logging

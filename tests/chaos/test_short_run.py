@@ -3,8 +3,6 @@
 The kills are seeded and each comes after a number of further accepted orders, so that the run ends by work done, not by time.
 """
 
-from __future__ import annotations
-
 import asyncio
 import collections
 import json

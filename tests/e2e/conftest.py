@@ -1,7 +1,5 @@
 """A running system for the end-to-end tests of a module."""
 
-from __future__ import annotations
-
 import os
 import socket
 from collections.abc import Callable, Iterator

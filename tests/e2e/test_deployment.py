@@ -1,7 +1,5 @@
 """The Procfile's lines run by hand against a given Redis, as every Procfile host does it."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """Retries and dead letters as a client and an operator meet them, with a carrier that fails in every documented way."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """Each process killed at the worst moment that can be arranged: nothing lost, nothing twice."""
 
-from __future__ import annotations
-
 import json
 import signal
 import threading

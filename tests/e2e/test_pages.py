@@ -1,7 +1,5 @@
 """What an operator sees in a browser, on the whole system."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import chromium

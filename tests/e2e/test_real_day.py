@@ -1,7 +1,5 @@
 """The main job on the real data: 400 orders and the busiest day of footfall, dirt included, end correctly."""
 
-from __future__ import annotations
-
 from processes import wait_for
 from system import System
 

@@ -1,7 +1,5 @@
 """Every documented error is asked for once: the status, the stable type, the field and the reason."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The README's first command on a fresh copy of the tree: it installs, starts, answers, stops, and says what is in its way."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

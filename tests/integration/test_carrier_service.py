@@ -1,7 +1,5 @@
 """The small carrier as a process of its own: one effect a key whatever is killed, and misbehaviour on demand."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

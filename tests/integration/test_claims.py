@@ -1,7 +1,5 @@
 """Claims, leases and their loss: at every moment a job is in exactly one place, and one worker at most may end it."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """rq-dashboard behind our guard: it shows the JSON system, runs nothing that was planted, changes nothing."""
 
-from __future__ import annotations
-
 import concurrent.futures
 import itertools
 import json

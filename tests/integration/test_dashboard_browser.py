@@ -1,7 +1,5 @@
 """rq-dashboard in a real Chromium: nothing that was planted runs as script, and the pages work under their policy."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Dead letters: listed page by page and by group; redriven or discarded once, the order they belong to along with them."""
 
-from __future__ import annotations
-
 import time
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Dead letters of orders: the order dies with its job, comes back at the step that failed, or gives back its stock."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Delivery: whatever the carrier does, a parcel is booked once, and what cannot be booked is a dead letter."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

@@ -1,7 +1,5 @@
 """The API's documentation page: Swagger UI from our own files, under a policy without inline script."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterator

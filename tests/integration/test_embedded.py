@@ -1,7 +1,5 @@
 """The embedded server: its data outlive it, nobody shares them, and it ends with its parent."""
 
-from __future__ import annotations
-
 import os
 import signal
 import stat

@@ -1,7 +1,5 @@
 """How a claimed job ends: one fenced write each, with every structure before and after; repeated, it changes nothing."""
 
-from __future__ import annotations
-
 import base64
 import json
 import time

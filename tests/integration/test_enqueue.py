@@ -1,7 +1,5 @@
 """Creating, cancelling and purging jobs: each a single atomic step that can be repeated without harm."""
 
-from __future__ import annotations
-
 import time
 from datetime import UTC, datetime
 from typing import Any

@@ -1,7 +1,5 @@
 """Entries: each event counted once, accepted = counted + pending at every instant, whatever is repeated or killed."""
 
-from __future__ import annotations
-
 import asyncio
 import itertools
 import json

@@ -1,7 +1,5 @@
 """The counted series: by minute, hour and day, from minutes and, where those are gone, from hours."""
 
-from __future__ import annotations
-
 import json
 import zoneinfo
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A full memory: new work is refused whole; what ends work goes through, with everything that belongs to it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """After a busy hour every key in Redis is one that jobs/keys.py lists, and of the type that it says."""
 
-from __future__ import annotations
-
 import json
 import time
 from functools import partial

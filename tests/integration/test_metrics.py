@@ -1,7 +1,5 @@
 """/metrics and /hirefire: true figures from Redis, the same from every web process, in the formats their readers expect."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The order scripts one by one: called twice, too late, out of order or under a lost lease, they write nothing."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

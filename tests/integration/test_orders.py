@@ -1,7 +1,5 @@
 """Orders at the counter: accepted once, delayed, cancelled, listed; each in one atomic step that can be repeated."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 

@@ -5,8 +5,6 @@ becomes negative. At the end everything is set going again, and every order must
 most once.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The operations page: what it shows, that it escapes all of it, and that it outlives Redis."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

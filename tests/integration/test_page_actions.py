@@ -1,7 +1,5 @@
 """The buttons of the operations page: what they do, what they leave in the audit trail, and whom they refuse."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

@@ -1,7 +1,5 @@
 """The operations page in a real Chromium: it stays current, says when it does not, and its buttons work under its policy."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """Reconciliation: what is accepted has something that leads on, or gets it; where all is well, nothing is written."""
 
-from __future__ import annotations
-
 import json
 import time
 from functools import partial

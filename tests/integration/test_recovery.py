@@ -1,7 +1,5 @@
 """What was left behind comes back: expired leases, ids that a stock worker dropped, registries that disagree."""
 
-from __future__ import annotations
-
 import redis
 
 from jobs import keys

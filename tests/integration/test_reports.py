@@ -1,7 +1,5 @@
 """The periodic jobs' work: roll-up, daily report, cleanup; each may run at any time, twice, or half, and nothing is lost."""
 
-from __future__ import annotations
-
 import json
 import time
 from datetime import UTC, datetime, timedelta

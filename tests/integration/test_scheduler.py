@@ -1,7 +1,5 @@
 """Delayed jobs and those of rq-scheduler's clients: promoted once, whoever made them. The clock is an argument, no test waits."""
 
-from __future__ import annotations
-
 import pickle
 import threading
 import time

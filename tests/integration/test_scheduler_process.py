@@ -1,7 +1,5 @@
 """The scheduler process: who leads, how its loop takes failures, and what is left when it is killed or told to stop."""
 
-from __future__ import annotations
-
 import os
 import signal
 import socket

@@ -1,7 +1,5 @@
 """The periodic jobs of the table: registered, fired once a fire time, shown. The clock is an argument, no test waits."""
 
-from __future__ import annotations
-
 import pytest
 import redis
 

@@ -1,7 +1,5 @@
 """Orders through their steps: picked, packed and delivered once, whatever is repeated, late or killed."""
 
-from __future__ import annotations
-
 import itertools
 import time
 

@@ -1,7 +1,5 @@
 """Stock: never negative, never leaking, and a SKU that was never put is always available."""
 
-from __future__ import annotations
-
 import pytest
 import redis
 from asking import Ask

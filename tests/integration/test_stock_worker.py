@@ -1,7 +1,5 @@
 """An unmodified `rq.Worker` runs the same jobs: the same retries, the same dead letters, the orders follow."""
 
-from __future__ import annotations
-
 import json
 import signal
 import time

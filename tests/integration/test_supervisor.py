@@ -1,7 +1,5 @@
 """`up` with small processes of its own: the order of things, who is told what, and that nothing stays behind."""
 
-from __future__ import annotations
-
 import array
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """The worker as a real process, started with the stock `rq worker` command: what it runs, how it stops, what tools see."""
 
-from __future__ import annotations
-
 import signal
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How a worker starts, and how it says why it cannot."""
 
-from __future__ import annotations
-
 import pytest
 import redis
 import sample_tasks

@@ -1,7 +1,5 @@
 """The worker in trouble: killed, stalled, without Redis, fed with poison: it loses nothing, ends nothing twice, and stays."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import signal

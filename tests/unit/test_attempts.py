@@ -1,7 +1,5 @@
 """The history of attempts: bounded whatever is raised, readable whatever was stored."""
 
-from __future__ import annotations
-
 import base64
 import zlib
 

@@ -1,7 +1,5 @@
 """Backoff: one pure decision, within its bounds for every policy, attempt, error and draw."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

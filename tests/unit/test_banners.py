@@ -1,7 +1,5 @@
 """What an operator is told first."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import msgspec

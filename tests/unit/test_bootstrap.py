@@ -1,7 +1,5 @@
 """Making `.venv`: when it is done again, what is said when it cannot be, and that an old Python can read it."""
 
-from __future__ import annotations
-
 import ast
 import fcntl
 import os

@@ -1,7 +1,5 @@
 """The carrier's Retry-After: seconds or a date, never more than an hour, never a crash."""
 
-from __future__ import annotations
-
 import time
 
 import pytest

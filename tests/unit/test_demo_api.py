@@ -1,7 +1,5 @@
 """The demo's client: the same bytes and key again until an answer comes, and no longer than it may."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from dataclasses import dataclass, field

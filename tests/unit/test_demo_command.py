@@ -1,7 +1,5 @@
 """`python3 -m jobs demo`: its options and exit codes."""
 
-from __future__ import annotations
-
 import socket
 
 import pytest

@@ -1,7 +1,5 @@
 """What the demo shows: its table and its bar."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 from jobs.demo.display import MAX_REASONS, bar, table

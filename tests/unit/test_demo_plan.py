@@ -1,7 +1,5 @@
 """What the demo plans to send: the record's people exactly, at times that the API takes, with known faults."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The demo's run against a made-up API: it sees what an honest one does, and what a dishonest one does wrong."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import time

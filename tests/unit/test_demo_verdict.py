@@ -1,7 +1,5 @@
 """The adding-up bites: a run that saw what it must has no discrepancy, every single deviation has one."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 

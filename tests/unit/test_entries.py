@@ -1,7 +1,5 @@
 """Entries, the pure part: what a device may send, each refusal with its field, and the record for the buffer."""
 
-from __future__ import annotations
-
 import json
 import zoneinfo
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Errors: they carry data, say it in one line, and an interruption cannot be swallowed by `except Exception`."""
 
-from __future__ import annotations
-
 import pickle
 
 import pytest

@@ -1,7 +1,5 @@
 """How rates, lengths of time, instants and amounts read on a page."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

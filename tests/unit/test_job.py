@@ -1,7 +1,5 @@
 """Jobs as RQ stores them: JSON all the way, readable by RQ itself, never a pickle."""
 
-from __future__ import annotations
-
 import json
 import pickle
 

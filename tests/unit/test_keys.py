@@ -1,7 +1,5 @@
 """Keys: jobs/keys.py is complete. A key that a script or a module spells and the list does not know fails here."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

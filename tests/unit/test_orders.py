@@ -1,7 +1,5 @@
 """Orders, the pure part: what a client may send, each refusal with its field, and the legal paths."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

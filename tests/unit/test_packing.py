@@ -1,7 +1,5 @@
 """Packing: items, weight and amounts, in decimals; a damaged slip is nobody's second attempt."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import msgspec

@@ -1,7 +1,5 @@
 """When periodic jobs fire: pure reckoning, the clock is an argument."""
 
-from __future__ import annotations
-
 import math
 from datetime import datetime
 from zoneinfo import ZoneInfo

@@ -1,7 +1,5 @@
 """The Procfile as it is read, and ours."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

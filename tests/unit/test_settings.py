@@ -1,7 +1,5 @@
 """Settings: the environment is read strictly, all its faults are named at once, and no input crashes the reader."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

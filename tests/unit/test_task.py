@@ -1,7 +1,5 @@
 """Tasks: the allow-list, and calls that cannot work refused where they are made."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any
