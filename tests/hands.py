@@ -13,8 +13,8 @@ from jobs.queue import ending
 from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Retry, decide
 from jobs.queue.ending import Claim, Written
+from jobs.queue.running import RunningJob, set_running_job
 from jobs.queue.script import QUEUE_DIR, script
-from jobs.queue.task import RunningJob, set_running_job
 
 CLAIM = script(QUEUE_DIR / "claim.lua")
 RECLAIM = script(QUEUE_DIR / "reclaim.lua")

@@ -11,8 +11,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from jobs import keys
+from jobs.queue.calling import enqueue
 from jobs.queue.job import JobSpec
-from jobs.queue.task import enqueue
 
 LIMIT_S = 20.0
 

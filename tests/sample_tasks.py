@@ -9,7 +9,8 @@ from typing import Any
 
 from jobs.errors import Permanent
 from jobs.queue.backoff import Backoff
-from jobs.queue.task import running_job, task
+from jobs.queue.running import running_job
+from jobs.queue.task import task
 
 POLL_S = 0.01
 SOON = Backoff(max_attempts=3, base_s=0.0, cap_s=0.0)

@@ -1,3 +1,4 @@
+--! include fence.lua
 --! include order.lua
 -- attempt_failed.lua: effect: an attempt failed and its job will be retried.
 -- KEYS 1 turnstile:order:<id>  2 guard

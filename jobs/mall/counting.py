@@ -9,8 +9,9 @@ import uuid
 from jobs import connections, keys
 from jobs.queue.backoff import Backoff
 from jobs.queue.job import JobSpec
+from jobs.queue.running import running_job
 from jobs.queue.script import beside
-from jobs.queue.task import running_job, task
+from jobs.queue.task import task
 from jobs.settings import current
 
 COUNT = beside(__file__, "count")

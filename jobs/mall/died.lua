@@ -1,3 +1,4 @@
+--! include fence.lua
 --! include order.lua
 -- died.lua: effect: the order's job becomes a dead letter, and the order dead.
 -- KEYS 1 turnstile:order:<id>  2 guard

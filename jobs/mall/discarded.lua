@@ -1,3 +1,4 @@
+--! include fence.lua
 --! include order.lua
 -- discarded.lua: effect: the order's dead letter is deleted: it stays dead for good and gives back its stock.
 -- KEYS 1 turnstile:order:<id>  2 guard

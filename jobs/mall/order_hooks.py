@@ -3,8 +3,8 @@
 from typing import Any
 
 from jobs import keys
+from jobs.queue.hooks import Effect, Ending
 from jobs.queue.script import beside
-from jobs.queue.task import Effect, Ending
 
 ATTEMPT_FAILED = beside(__file__, "attempt_failed")
 DIED = beside(__file__, "died")

@@ -1,3 +1,4 @@
+--! include fence.lua
 --! include order.lua
 -- redriven.lua: effect: the order's dead letter goes back to its queue; the order goes on at the step that failed.
 -- KEYS 1 turnstile:order:<id>  2 guard

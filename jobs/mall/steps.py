@@ -22,8 +22,9 @@ from jobs.mall.order_hooks import OrderHooks
 from jobs.mall.orders import Line, Status, Step
 from jobs.queue.backoff import Backoff
 from jobs.queue.job import JobSpec
+from jobs.queue.running import running_job
 from jobs.queue.script import beside, load
-from jobs.queue.task import running_job, task
+from jobs.queue.task import task
 from jobs.settings import current
 
 START = beside(__file__, "start")

@@ -14,9 +14,10 @@ from jobs.queue import attempts
 from jobs.queue.attempts import Attempt
 from jobs.queue.cursor import Cursor
 from jobs.queue.ending import add_effects
+from jobs.queue.hooks import Hooks
 from jobs.queue.job import Call
 from jobs.queue.script import beside
-from jobs.queue.task import Hooks, Task, by_path
+from jobs.queue.task import Task, by_path
 
 REDRIVE = beside(__file__, "redrive")
 DISCARD = beside(__file__, "discard")

@@ -17,9 +17,10 @@ from jobs import keys
 from jobs.errors import UnknownTask
 from jobs.queue import attempts
 from jobs.queue.attempts import Attempt
+from jobs.queue.hooks import Effect, Ending
 from jobs.queue.job import Call
 from jobs.queue.script import beside
-from jobs.queue.task import Effect, Ending, Task, by_path
+from jobs.queue.task import Task, by_path
 
 FINISH = beside(__file__, "finish")
 RETRY = beside(__file__, "retry")

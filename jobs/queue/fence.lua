@@ -14,3 +14,12 @@ local function refused(job_key, wip, member, execution)
   end
   return redis.call('HGET', job_key, 'acked') == execution and 2 or 0
 end
+
+-- The guard of an effect: empty member, or one that must still be in its zset while its job exists.
+-- The job's own write follows in the same MULTI and begins with a ZREM, which no full memory refuses; nor may it
+-- refuse the effect alone, hence the ZREM here, of nothing.
+local function guarded(zset, member)
+  redis.call('ZREM', zset, '')
+  return member == '' or (redis.call('ZSCORE', zset, member) ~= false
+    and redis.call('EXISTS', 'rq:job:' .. string.match(member, '^[^:]+')) == 1)
+end

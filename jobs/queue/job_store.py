@@ -11,10 +11,11 @@ from jobs import keys
 from jobs.errors import Conflict, NotFound
 from jobs.queue import attempts
 from jobs.queue.attempts import Attempt
+from jobs.queue.calling import enqueue
 from jobs.queue.job import Call
 from jobs.queue.overview import instant
 from jobs.queue.script import beside
-from jobs.queue.task import by_name, enqueue
+from jobs.queue.task import by_name
 
 CANCEL = beside(__file__, "cancel")
 CANCELLED_TTL_S = 86_400

@@ -7,7 +7,8 @@ import time
 
 from jobs import connections, keys
 from jobs.queue.backoff import Backoff
-from jobs.queue.task import running_job, task
+from jobs.queue.running import running_job
+from jobs.queue.task import task
 
 FAIL_FAST = Backoff(max_attempts=10, base_s=0.1, cap_s=1.0)
 CRASH_TTL_S = 3_600

@@ -8,98 +8,21 @@ import inspect
 import re
 import time
 import uuid
-from collections.abc import Callable, Sequence
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
-import redis
-import redis.asyncio
-from rq import get_current_job
-
-from jobs import keys
 from jobs.errors import InvalidField, UnknownTask
 from jobs.queue.backoff import Backoff
+from jobs.queue.hooks import Hooks
 from jobs.queue.job import JOB_ID, Call, JobSpec, spec
-from jobs.queue.script import Script, beside
 
-ENQUEUE = beside(__file__, "enqueue")
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 DEFAULT_TIME_LIMIT_S = 180.0
 DEFAULT_RESULT_TTL_S = 500
 
 
-@dataclass(frozen=True, slots=True)
-class Effect:
-    """A script that runs in the same MULTI as the write that ends or moves a job.
-
-    The queue appends the guard: a zset and a member that is there only if the job's own write will go through.
-    """
-
-    script: Script
-    keys: Sequence[str]
-    args: Sequence[str | int | float]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """What a hook is told about a failed attempt: `error` is its message, `ended_at` Unix seconds."""
-
-    job_id: str
-    args: tuple[Any, ...]
-    attempt: int
-    worker: str
-    error: str
-    ended_at: float
-
-
-class Hooks(Protocol):
-    """How the state that a job belongs to follows the job's fate. Every effect must be safe to run twice."""
-
-    def retried(self, ending: Ending) -> list[Effect]:
-        """The attempt failed and another one will follow."""
-
-    def died(self, ending: Ending) -> list[Effect]:
-        """The job becomes a dead letter."""
-
-    def redriven(self, job_id: str, args: tuple[Any, ...], now: float) -> list[Effect]:
-        """The dead letter goes back to its queue."""
-
-    def discarded(self, job_id: str, args: tuple[Any, ...], now: float) -> list[Effect]:
-        """The dead letter is deleted for good."""
-
-
-@dataclass(frozen=True, slots=True)
-class RunningJob:
-    """The job that runs in this context. `attempt` counts from 1; a crash of a worker is not an attempt."""
-
-    id: str
-    queue: str
-    attempt: int
-    worker: str
-
-
 Policy = Backoff | Callable[[], Backoff]
 """A retry policy, or a function that gives it, for one that stands in the settings: importing a task reads no environment."""
-
-_running: ContextVar[RunningJob | None] = ContextVar("running_job", default=None)
-
-
-def running_job() -> RunningJob:
-    """The job that is being run, by our worker or by a stock one. Raises LookupError outside a job."""
-    job = _running.get()
-    if job is not None:
-        return job
-    stock = get_current_job()
-    if stock is None:
-        raise LookupError("no job runs here")
-    failures = stock.connection.hget(keys.job(stock.id), "failures")
-    return RunningJob(stock.id, stock.origin, int(failures or 0) + 1, stock.worker_name or "stock")
-
-
-def set_running_job(job: RunningJob | None) -> None:
-    """Said by a worker before and after it runs a job."""
-    _running.set(job)
 
 
 class Task:
@@ -229,20 +152,3 @@ def by_path(path: str) -> Task:
         return _BY_PATH[path]
     except KeyError:
         raise UnknownTask(path) from None
-
-
-def enqueue(client: redis.Redis, job: JobSpec, *, now: float, due_at: float | None = None) -> bool:
-    """Creates the job in one round trip, on its queue or, with `due_at`, held in Redis until then.
-
-    False when a job of that id exists already: a call whose reply was lost can be repeated.
-    """
-    return bool(ENQUEUE(client, *_enqueue_call(job, now, due_at)))
-
-
-async def enqueue_async(client: redis.asyncio.Redis, job: JobSpec, *, now: float, due_at: float | None = None) -> bool:
-    """The async twin of `enqueue`."""
-    return bool(await ENQUEUE.run(client, *_enqueue_call(job, now, due_at)))
-
-
-def _enqueue_call(job: JobSpec, now: float, due_at: float | None) -> tuple[list[str], list[str]]:
-    return [keys.SCHEDULED_JOBS], [job.id, job.queue, job.fields, repr(now), "" if due_at is None else repr(due_at)]

@@ -28,8 +28,9 @@ from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Retry, decide
 from jobs.queue.ending import Claim, Written
 from jobs.queue.job import JsonJob
+from jobs.queue.running import RunningJob, set_running_job
 from jobs.queue.script import beside
-from jobs.queue.task import RunningJob, Task, set_running_job
+from jobs.queue.task import Task
 from jobs.queue.watch import Watch
 from jobs.settings import current
 

@@ -11,9 +11,9 @@ from snapshots import Snapshot, changes, snapshot
 
 from jobs import keys
 from jobs.queue import ending, overview
+from jobs.queue.calling import enqueue
 from jobs.queue.ending import Written
 from jobs.queue.script import QUEUE_DIR, script
-from jobs.queue.task import enqueue
 
 EXTEND = script(QUEUE_DIR / "extend.lua")
 NOW = 1_763_764_205.0

@@ -12,9 +12,9 @@ from snapshots import changes, snapshot
 from jobs import keys
 from jobs.errors import InvalidField, NotFound, Permanent
 from jobs.queue import dead_letters
+from jobs.queue.calling import enqueue
 from jobs.queue.job import Call
 from jobs.queue.script import QUEUE_DIR, script
-from jobs.queue.task import enqueue
 
 REDRIVE = script(QUEUE_DIR / "redrive.lua")
 DISCARD = script(QUEUE_DIR / "discard.lua")

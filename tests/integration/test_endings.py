@@ -18,8 +18,8 @@ from snapshots import Snapshot, changes, snapshot
 from jobs import keys
 from jobs.errors import Permanent, RetryAfter
 from jobs.queue import attempts, ending
+from jobs.queue.calling import enqueue
 from jobs.queue.ending import Claim, Written
-from jobs.queue.task import enqueue
 
 NOW = 1_763_764_205.0
 AT = "2025-11-21T22:30:05.000000Z"

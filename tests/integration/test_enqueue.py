@@ -13,9 +13,9 @@ from snapshots import changes, snapshot
 
 from jobs import keys
 from jobs.queue import overview
+from jobs.queue.calling import enqueue, enqueue_async
 from jobs.queue.job import JobSpec
 from jobs.queue.script import QUEUE_DIR, Script, beside, load, script
-from jobs.queue.task import enqueue, enqueue_async
 
 CANCEL = script(QUEUE_DIR / "cancel.lua")
 NOW = 1_763_764_205.25  # 2025-11-21T22:30:05.250000Z

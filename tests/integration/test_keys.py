@@ -17,8 +17,8 @@ from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import entries, reconcile, reports
 from jobs.queue import dead_letters, overview
+from jobs.queue.calling import enqueue
 from jobs.queue.script import QUEUE_DIR, script
-from jobs.queue.task import enqueue
 from jobs.settings import Settings
 
 STEPS = ("picking", "packing", "delivery")

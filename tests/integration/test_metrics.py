@@ -20,7 +20,7 @@ from jobs import keys, procfile
 from jobs.errors import Permanent
 from jobs.mall import entries
 from jobs.queue import overview
-from jobs.queue.task import enqueue
+from jobs.queue.calling import enqueue
 from jobs.settings import Settings
 from web.metrics import PROCESSES
 

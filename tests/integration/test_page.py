@@ -22,7 +22,7 @@ from web_site import serving
 from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import entries, periodic
-from jobs.queue.task import enqueue
+from jobs.queue.calling import enqueue
 from jobs.settings import ApiKey, Settings, hash_api_key
 from scheduler.periodic import Registration
 

@@ -17,7 +17,7 @@ from web_site import serving
 from jobs import keys
 from jobs.errors import Permanent
 from jobs.queue import dead_letters, overview
-from jobs.queue.task import enqueue
+from jobs.queue.calling import enqueue
 from jobs.settings import ApiKey, Settings, hash_api_key
 
 KEY = "a-key-of-24-characters-x"

@@ -25,7 +25,7 @@ from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall.orders import Status
 from jobs.queue import dead_letters
-from jobs.queue.task import enqueue
+from jobs.queue.calling import enqueue
 from jobs.settings import Settings
 
 pytestmark = pytest.mark.browser

@@ -3,7 +3,7 @@
 import redis
 
 from jobs import keys
-from jobs.queue import dead_letters, task
+from jobs.queue import calling, dead_letters, task
 from jobs.queue.script import QUEUE_DIR, script
 from scheduler.reclaim import RECLAIM, Reclamation
 from scheduler.registries import Registries
@@ -19,7 +19,7 @@ def carry() -> None:
 
 
 def add(client: redis.Redis, job_id: str, now: float = NOW) -> str:
-    task.enqueue(client, carry.spec(job_id=job_id, now=now), now=now)
+    calling.enqueue(client, carry.spec(job_id=job_id, now=now), now=now)
     return job_id
 
 

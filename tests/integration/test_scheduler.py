@@ -11,7 +11,7 @@ from rq_scheduler import Scheduler
 
 from jobs import keys
 from jobs.connections import is_away
-from jobs.queue import task
+from jobs.queue import calling, task
 from jobs.queue.job import JsonJob
 from scheduler.promote import BATCH, Promotion
 from scheduler.scheduler import TurnstileScheduler
@@ -37,7 +37,7 @@ def waiting(client: redis.Redis) -> dict[str, float]:
 
 
 def hold(client: redis.Redis, job_id: str, due_at: float) -> str:
-    task.enqueue(client, tick.spec(job_id=job_id, now=NOW), now=NOW, due_at=due_at)
+    calling.enqueue(client, tick.spec(job_id=job_id, now=NOW), now=NOW, due_at=due_at)
     return job_id
 
 
@@ -69,7 +69,7 @@ def test_due_jobs_of_every_set_are_promoted_once_in_each_the_longest_due_first(r
 def test_what_does_not_wait_any_more_is_removed_and_not_run_again(redis_client: redis.Redis) -> None:
     for status in ("finished", "failed", "canceled", "started"):
         redis_client.hset(keys.job(hold(redis_client, status, NOW - 1)), "status", status)
-    task.enqueue(redis_client, tick.spec(job_id="in-its-queue", now=NOW), now=NOW)
+    calling.enqueue(redis_client, tick.spec(job_id="in-its-queue", now=NOW), now=NOW)
     redis_client.zadd(keys.SCHEDULED_JOBS, {"in-its-queue": NOW - 1, "without-a-hash": NOW - 1})
     assert promotion(redis_client).tick(NOW)["promoted"] == 0
     assert ready(redis_client) == ["in-its-queue"]

@@ -14,7 +14,7 @@ from servers import Server
 
 from jobs import connections, keys
 from jobs.mall.periodic import table
-from jobs.queue import task
+from jobs.queue import calling, task
 from jobs.queue.job import JobSpec
 from jobs.queue.periodic import definition_id
 from jobs.settings import Settings
@@ -211,7 +211,7 @@ def test_a_process_survives_an_outage_and_stops_in_the_middle_of_one(redis_clien
         server.kill()
         server.start()
         due_at = time.time() + 0.3
-        task.enqueue(client, carry_spec("soon", due_at), now=due_at, due_at=due_at)
+        calling.enqueue(client, carry_spec("soon", due_at), now=due_at, due_at=due_at)
         wait_for(lambda: client.llen(keys.queue("q")), LIMIT_S, "jobs are promoted again")
         server.kill()
         waiting.send(signal.SIGTERM)
@@ -223,7 +223,7 @@ def test_a_process_survives_an_outage_and_stops_in_the_middle_of_one(redis_clien
 def test_a_short_delay_is_kept_to_a_fraction_of_a_second(redis_client: redis.Redis, processes: Processes) -> None:
     leader_of(redis_client, processes.start("python", "-m", "scheduler"))
     due_at = time.time() + 0.3
-    task.enqueue(redis_client, carry_spec("soon", due_at), now=due_at, due_at=due_at)
+    calling.enqueue(redis_client, carry_spec("soon", due_at), now=due_at, due_at=due_at)
     wait_for(lambda: redis_client.llen(keys.queue("q")), LIMIT_S, "the job is promoted")
     assert 0 <= time.time() - due_at < 1.0
 

@@ -5,7 +5,7 @@ import redis
 
 from jobs import keys
 from jobs.errors import Conflict, InvalidField, NotFound
-from jobs.queue import schedules, task
+from jobs.queue import calling, schedules, task
 from jobs.queue.periodic import Periodic
 from jobs.queue.schedules import delayed, run_now
 from scheduler.periodic import Registration
@@ -38,7 +38,7 @@ def waiting(client: redis.Redis) -> dict[str, float]:
 
 
 def hold(client: redis.Redis, job_id: str, due_at: float) -> None:
-    task.enqueue(client, tock.spec(job_id=job_id, now=NOW), now=NOW, due_at=due_at)
+    calling.enqueue(client, tock.spec(job_id=job_id, now=NOW), now=NOW, due_at=due_at)
 
 
 def field(client: redis.Redis, job_id: str, name: str) -> str:

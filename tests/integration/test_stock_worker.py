@@ -18,7 +18,7 @@ from snapshots import snapshot
 from jobs import keys
 from jobs.mall import entries
 from jobs.queue import dead_letters, overview
-from jobs.queue.task import enqueue
+from jobs.queue.calling import enqueue
 from jobs.settings import Settings
 
 LIMIT_S = 30.0

@@ -17,7 +17,7 @@ from snapshots import snapshot
 
 from jobs import connections, keys
 from jobs.queue import dead_letters, ending
-from jobs.queue.task import enqueue
+from jobs.queue.calling import enqueue
 
 # --- kills -----------------------------------------------------------------------------------
 

@@ -9,7 +9,8 @@ import pytest
 from jobs.errors import InvalidField, UnknownTask
 from jobs.queue import task as task_module
 from jobs.queue.backoff import Backoff
-from jobs.queue.task import RunningJob, Task, by_name, by_path, running_job, set_running_job, task
+from jobs.queue.running import RunningJob, running_job, set_running_job
+from jobs.queue.task import Task, by_name, by_path, task
 
 
 @pytest.fixture(autouse=True)
