@@ -19,6 +19,7 @@ COMMANDS = {
     "test": ("jobs.checks", "run every check and test; what follows is passed on to pytest"),
     "demo": ("jobs.commands.demo", "replay a day in the mall through the API of a running system"),
     "send": ("jobs.commands.send", "enqueue a job by the name of its task"),
+    "dead-letters": ("jobs.commands.dead_letters", "look at what failed for good; redrive or discard it"),
     "keys": ("jobs.commands.keys", "make an API key"),
 }
 USAGE = 2
@@ -32,7 +33,7 @@ def main(argv: list[str]) -> int:
         print(f"turnstile {__version__}")
         return 0
     if name not in COMMANDS:
-        lines = [f"  {known:<6}{text}" for known, (_, text) in COMMANDS.items()]
+        lines = [f"  {known:<14}{text}" for known, (_, text) in COMMANDS.items()]
         print("\n".join(["usage: python3 -m jobs <command> [...]", "", *lines, "", "  --help, --version"]))
         return 0 if name in ("-h", "--help") else USAGE
     root = Path(__file__).resolve().parent.parent

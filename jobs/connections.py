@@ -5,6 +5,7 @@
 Pools are bounded and block for a moment instead of failing, since small plans allow 20 connections.
 """
 
+import asyncio
 import functools
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
@@ -97,6 +98,19 @@ _shared: list[redis.Redis] = []
 def process_client() -> redis.Redis:
     """The sync client of this process, for tasks. redis-py's pool notices a fork by itself."""
     return _shared[0] if _shared else connect(redis_url(current()))
+
+
+_loops: dict[asyncio.AbstractEventLoop, redis.asyncio.Redis] = {}
+
+
+def loop_client() -> redis.asyncio.Redis:
+    """The async client of the running event loop, for tasks and for programs that enqueue."""
+    loop = asyncio.get_running_loop()
+    for closed in [known for known in _loops if known.is_closed()]:
+        del _loops[closed]
+    if loop not in _loops:
+        _loops[loop] = connect_async(redis_url(current()))
+    return _loops[loop]
 
 
 def share(client: redis.Redis) -> None:

@@ -5,6 +5,7 @@ worker: `Permanent` is never retried, everything else is, as the task's backoff 
 `JobInterrupted` is no `Exception`, so that a task's `except Exception` cannot swallow it.
 """
 
+import asyncio
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -118,6 +119,15 @@ class RetryAfter(TurnstileError):
 
 
 @dataclass
+class CircuitOpen(TurnstileError):
+    """Raised when a downstream fails too often to be called; it is worth asking again at `retry_at` (Unix seconds)."""
+
+    says = "the circuit of {name} is open"
+    name: str
+    retry_at: float
+
+
+@dataclass
 class CarrierError(TurnstileError):
     """Raised when the carrier gave no usable answer and another attempt may: no connection, 408, 425, 429, 5xx."""
 
@@ -153,8 +163,67 @@ class NotFound(TurnstileError):
     id: str
 
 
-class JobInterrupted(Speaking, BaseException):
-    """Root of what a worker raises inside a running job from outside it."""
+@dataclass
+class JobGone(NotFound):
+    """Raised when a job that somebody holds a handle of is not in Redis."""
+
+    says = "no job with id {id!r}: it finished without a kept result, its result has expired, or it never was"
+
+
+@dataclass
+class NotFinished(TurnstileError):
+    """Raised when the result is asked for of a job that has not ended, or not within the time given."""
+
+    says = "job {id!r} has not finished: it is {status}"
+    id: str
+    status: str
+
+
+@dataclass
+class JobFailed(TurnstileError):
+    """Raised when the result is asked for of a job that has none: dead, cancelled, expired or stopped.
+
+    `status` is RQ's word for it; without an error of the task's, `error` is the reason.
+    """
+
+    id: str
+    status: str
+    error_type: str
+    error: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in (f"job {self.id!r} is {self.status}", self.error_type, self.error) if part)
+
+
+@dataclass
+class CanvasFailed(TurnstileError):
+    """Raised when the result of a canvas is asked for that has failed, for now at least, or was cancelled."""
+
+    says = "canvas {id} is {status}"
+    id: str
+    status: str
+
+
+@dataclass
+class CanvasNotFinished(NotFinished):
+    """Raised when the result of a canvas is asked for that runs, or does not finish within the time given."""
+
+    says = "canvas {id!r} has not finished: it is {status}"
+
+
+class JobInterrupted(Speaking, asyncio.CancelledError):
+    """Root of what a worker raises inside a running job from outside it.
+
+    To asyncio it is a cancellation: a TaskGroup or `wait_for` that it strikes ends what it has started.
+    """
+
+
+@dataclass
+class SoftTimeLimitExceeded(JobInterrupted):
+    """Raised once inside a job that ran longer than its soft limit: time to tidy up. Not caught, the attempt has failed."""
+
+    says = "ran longer than its soft time limit of {limit_s:g} s"
+    limit_s: float
 
 
 @dataclass

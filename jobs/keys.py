@@ -31,9 +31,10 @@ SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 """zset job id -> due_at; rq-scheduler's set: delayed orders, periodic definitions (`cron-<name>`)."""
 
 job = _each("rq:job:{}")
-"""hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row),
-`attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended it), `died_at`,
-`group` (fingerprint), `error_type`, `error`. Expires `result_ttl_s` after it finished; a dead letter never."""
+"""hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row), `attempts` (JSON list of Attempt,
+the last 20), `acked` (execution that ended it), `died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with
+the last one's `redriven_by` and `redriven_at`, `progress` (JSON of Progress, at a run's reports; progress.lua). Expires
+`result_ttl_s` after it finished; a dead letter never."""
 
 queue = _each("rq:queue:{}")
 """list of job ids, pushed right and claimed left; every script that pushes, workers."""
@@ -71,11 +72,55 @@ bell = _each("turnstile:bell:{}")
 """list of at most 8; every pushing script rings it, idle workers block on it. No meaning beyond waking."""
 
 paused = _each("turnstile:paused:{}")
-"""string; exists while the queue is paused. POST /v1/queues/{name}/pause sets, resume deletes."""
+"""string; exists while the queue is paused, with its priorities. POST /v1/queues/{name}/pause sets, resume deletes."""
+
+
+unique = _each("turnstile:unique:{}")
+"""string: id of the job that has the lock of a unique call (a digest of task and arguments); enqueue.lua, redrive.lua.
+Deleted when the job ends, or expires: after the time that was asked for, or 30 days after the job was to start."""
+
+TASKS = "turnstile:tasks"
+"""hash task name -> JSON of what a program without its code needs to call it; workers at their start. Forever, one a task."""
+
+
+LIMITS = "turnstile:limits"
+"""hash task -> `<rate>:<max_concurrent>`, either may be empty; workers publish what their tasks declare. Forever."""
+
+LIMITS_OVERRIDE = "turnstile:limits:override"
+"""hash like LIMITS that comes before it; POST /v1/tasks/{name}/limits sets, DELETE takes it back."""
+
+held = _each("turnstile:held:{}")
+"""zset task -> time of the next look at its held jobs; claim.lua, deleted when none is held."""
+
+
+def held_jobs(queue_name: str, task: str) -> str:
+    """list of ids of queued jobs that their task's limits hold back; claim.lua, also out by cancel.lua and purge.lua."""
+    return f"turnstile:held:{queue_name}:{task}"
+
+
+rate = _each("turnstile:rate:{}")
+"""string; when the task's next start is due at an even rate (Unix seconds). claim.lua; expires soon after that."""
+
+running = _each("turnstile:running:{}")
+"""zset `queue|job id:execution id` -> claimed at; the running jobs of a task with max_concurrent. claim.lua adds, and
+removes those that have left rq:wip when the task is full: at most max_concurrent members."""
+
+outcomes = _each("turnstile:outcomes:{}")
+"""hash `ok:<bucket>` and `failed:<bucket>` -> executions of a task in ten seconds, for a minute; budget.lua. Expires after 70
+seconds."""
+
+BREAKERS = "turnstile:breakers"
+"""set of names of the circuit breakers that were ever asked; breaker.lua. Forever, one a downstream."""
+
+breaker = _each("turnstile:breaker:{}")
+"""hash `retry_at opened_at streak passed opened calls failures refused bucket bucket_s`, `c<bucket>` and `f<bucket>` (calls
+and failures in a tenth of the window) and `lease:<call>` -> its end; breaker.lua. Expires a day after it was last asked or
+told."""
 
 
 def stats(queue_name: str, minute: int) -> str:
-    """hash `enqueued finished retried dead reclaimed` -> count in the minute (Unix seconds // 60). Expires after 10 minutes."""
+    """hash `enqueued finished retried deferred expired dead reclaimed dangling` -> count in the minute (Unix seconds // 60).
+    Expires after 10 minutes."""
     return f"turnstile:stats:{queue_name}:{minute}"
 
 
@@ -83,14 +128,67 @@ totals = _each("turnstile:totals:{}")
 """hash with the fields of `stats`, since the beginning. Forever, one a queue."""
 
 DEAD = "turnstile:dead"
-"""zset job id -> died_at over all queues; bury.lua, redrive.lua, discard.lua, reconciled with RQ's failed registries."""
+"""zset job id -> died_at over all queues; dead.lua, which bury.lua, redrive.lua and discard.lua share. The scheduler keeps it
+true to RQ's failed registries, and discards the oldest beyond `dead_letters_max` and `dead_letters_max_age_s`."""
+
+DEAD_GROUPS = "turnstile:dead:groups"
+"""hash group -> `task error_type error` of its newest letter, one a line; dead.lua. Without groups that are empty."""
+
+dead_group = _each("turnstile:dead:group:{}")
+"""zset job id -> died_at, the letters of turnstile:dead in the group; dead.lua."""
+
+REDRIVING = "turnstile:dead:redriving"
+"""zset job id -> now, between redrive.lua and its effects; never seen outside their MULTI."""
+
+REDRIVES = "turnstile:redrives"
+"""zset id of a redrive of many -> ended_at, +inf while it is open; redrive_open.lua, redrive_end.lua. Left 7 days after its end."""
+
+redrive = _each("turnstile:redrive:{}")
+"""hash `action group rate_per_s kwargs by requested_at next_at total done refused state ended_at`; redrive_open.lua,
+redrive.lua and discard.lua as they work it off, redrive_end.lua. Expires 7 days after its end."""
+
+redrive_letters = _each("turnstile:redrive:{}:letters")
+"""zset job id -> died_at, what a redrive of many has still to do; redrive_open.lua, redrive.lua, discard.lua. Gone at its end."""
 
 AUDIT = "turnstile:audit"
-"""stream `at what who target`, about 10,000 entries; every action of an operator."""
+"""stream `at what who target`, about 10,000 entries; trail.lua, at every action of an operator and every trim of dead letters."""
+
+CANVASES_OPEN = "turnstile:canvases:open"
+"""zset canvas id -> updated_at, canvases that are neither finished nor cancelled; canvas.lua."""
+
+canvas = _each("turnstile:canvas:{}")
+"""hash `status total done failed outstanding nodes created_at ended_at result_ttl`, and for an open group `left:<node>`
+(blocks of 100 children that are not done) and `left:<node>:<block>` (children of one that are); canvas.lua. This key and
+the six beside it expire `result_ttl` after the canvas has finished or was cancelled."""
+
+canvas_nodes = _each("turnstile:canvas:{}:nodes")
+"""hash node -> its text as canvas.lua describes it, `t<n>` -> template (JSON); the launch."""
+
+canvas_states = _each("turnstile:canvas:{}:states")
+"""string, a byte for each node: NUL waits, o open, s started, d done, f failed; canvas.lua."""
+
+canvas_results = _each("turnstile:canvas:{}:results")
+"""hash node -> result (JSON) while another node waits for it, or the error of a failed one; 0 is the canvas' own;
+`<node>:<block>` -> joined results of a group's children; canvas.lua."""
+
+canvas_todo = _each("turnstile:canvas:{}:todo")
+"""list of ranges `first:last` of nodes that may start, the next one left; canvas.lua."""
+
+canvas_failed = _each("turnstile:canvas:{}:failed")
+"""zset node -> failed_at; canvas.lua."""
+
+canvas_events = _each("turnstile:canvas:{}:events")
+"""stream `status`, the last 10 changes; canvas.lua. Handles block on it."""
+
+
+def canvas_laid(canvas_id: str, launch: str) -> str:
+    """hash like `canvas_nodes`, while a launch is laying them ready; renamed by it. Expires after 10 minutes."""
+    return f"turnstile:canvas:{canvas_id}:laid:{launch}"
+
 
 SCHEDULER = "turnstile:scheduler"
 """hash `heartbeat_at name pid` and counts since the beginning: `promoted fired skipped late unknown reclaimed quarantined
-requeued reconciled`; the leading scheduler."""
+requeued reconciled adopted redriven discarded refused trimmed`; the leading scheduler."""
 
 SCHEDULER_LOCK = "rq:scheduler_lock"
 """string `token`; rq-scheduler's own lock is the leader's lease: a stock `rqscheduler` stands aside. lead.lua; expires."""
@@ -101,6 +199,15 @@ PERIODIC = "turnstile:periodic"
 periodic = _each("turnstile:periodic:{}")
 """hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua.
 Deleted when the job leaves the table."""
+
+batch = _each("turnstile:batch:{}")
+"""list of items that wait for a batch, `id JSON`; batch_add.lua, out by batch_done.lua when an item's outcome is written."""
+
+batch_ids = _each("turnstile:batch:{}:ids")
+"""set of the ids of the same items, so that one is added once; batch_add.lua, batch_done.lua."""
+
+batch_due = _each("turnstile:batch:{}:job")
+"""string; id of the batch job that is due to take them. Set by batch_add.lua, moved on by batch_done.lua."""
 
 SAMPLE_CRASH_PREFIX = "turnstile:samples:crash:"
 """prefix of `samples:crash:<key>`: string, how often a crash sample was started; the sample. Expires after an hour."""

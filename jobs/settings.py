@@ -24,6 +24,7 @@ PREFIX = "TURNSTILE_"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 MIN_KEY_LENGTH = 16
 PLATFORM = ("redis_url", "port", "host", "web_concurrency", "carrier_url")
+QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SECRETS = ("REDIS_URL", "TURNSTILE_API_KEYS", "TURNSTILE_HIREFIRE_TOKEN")
 
 
@@ -126,6 +127,17 @@ def _api_keys(text: str) -> tuple[ApiKey, ...]:
     return tuple(keys)
 
 
+def _routes(text: str) -> tuple[tuple[str, str], ...]:
+    """`task=queue` pairs separated by commas; the task's name may be a glob such as reports.*."""
+    routes = []
+    for number, item in enumerate(text.split(","), start=1):
+        pattern, equals, queue = (part.strip() for part in item.partition("="))
+        if not equals or not pattern or not QUEUE_NAME.fullmatch(queue):
+            raise ValueError(f"entry {number}: must read task=queue, as in reports.*=slow")
+        routes.append((pattern, queue))
+    return tuple(routes)
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
     """Every setting with its default. Durations are float seconds, sizes bytes."""
@@ -146,6 +158,7 @@ class Settings:
     lease_s: Annotated[float, _number(2, 3_600)] = 10.0
     drain_s: Annotated[float, _number(0, 3_600)] = 20.0
     result_ttl_s: Annotated[int, _integer(0, 10**9)] = 500
+    routes: Annotated[tuple[tuple[str, str], ...], _routes] = ()
     step_max_attempts: Annotated[int, _integer(1, 1_000)] = 8
     backoff_base_s: Annotated[float, _number(0, 86_400)] = 1.0
     backoff_cap_s: Annotated[float, _number(0, 7 * 86_400)] = 300.0
@@ -164,6 +177,8 @@ class Settings:
     max_queue_age_s: Annotated[float, _number(1, 10**9)] = 300.0
     max_memory_share: Annotated[float, _number(0.1, 1)] = 0.9
     # scheduler
+    dead_letters_max: Annotated[int, _integer(1, 10**9)] = 100_000
+    dead_letters_max_age_s: Annotated[float, _number(0, 10**9)] = 0.0
     reconcile_after_s: Annotated[float, _number(1, 86_400)] = 10.0
     hirefire_token: Annotated[str, str] = ""
 

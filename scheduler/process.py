@@ -8,6 +8,7 @@ from jobs.errors import NoRedis
 from jobs.mall import tasks
 from jobs.mall.periodic import table
 from jobs.mall.reconcile import reconcile
+from jobs.queue import canvas_store
 from jobs.settings import Settings
 from scheduler.duty import logger
 from scheduler.scheduler import TurnstileScheduler
@@ -23,7 +24,12 @@ def run(settings: Settings) -> None:
     TurnstileScheduler(
         connection=client,
         table=table(settings),
-        reconcile=lambda now: reconcile(client, now=now, after_s=settings.reconcile_after_s),
+        reconcile=lambda now: [
+            *reconcile(client, now=now, after_s=settings.reconcile_after_s),
+            *canvas_store.reconcile(client, now=now, after_s=settings.reconcile_after_s),
+        ],
+        dead_letters_max=settings.dead_letters_max,
+        dead_letters_max_age_s=settings.dead_letters_max_age_s,
     ).run()
 
 

@@ -20,8 +20,7 @@ local function move(set, id, score)
   end
   local status, origin, front, meta = unpack(redis.call('HMGET', key, 'status', 'origin', 'enqueue_at_front', 'meta'))
   local queue = origin or ARGV[set + 2]
-  local waits = redis.call('EXISTS', key) == 1 and not ENDED[status]
-  if waits and not (status == 'queued' and redis.call('LPOS', 'rq:queue:' .. queue, id)) then
+  if redis.call('EXISTS', key) == 1 and not ENDED[status] and not (status == 'queued' and waits(id, queue)) then
     push(id, queue, now, front == '1')
     promoted = promoted + 1
     if set == 2 and meta and (string.find(meta, '"interval":', 1, true) or string.find(meta, '"cron_string":', 1, true)) then

@@ -21,8 +21,10 @@ from scheduler.periodic import Registration
 from scheduler.promote import Promotion
 from scheduler.reclaim import Reclamation
 from scheduler.reconcile import Reconciliation
+from scheduler.redrives import Redrives
 from scheduler.registries import Registries
 from scheduler.sweep import Sweep
+from scheduler.trim import Trim
 
 
 class TurnstileScheduler(Scheduler):
@@ -37,6 +39,8 @@ class TurnstileScheduler(Scheduler):
         connection: redis.Redis,
         table: Sequence[Periodic] = (),
         reconcile: Callable[[float], list[str]] = lambda now: [],
+        dead_letters_max: int = 100_000,
+        dead_letters_max_age_s: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(queue_name, connection=connection, name=f"{socket.gethostname()}.{os.getpid()}", **options)
@@ -44,9 +48,11 @@ class TurnstileScheduler(Scheduler):
         self._duties: list[Duty] = [
             Registration(connection, table),
             self._promotion,
+            Redrives(connection),
             Reclamation(connection),
             Sweep(connection),
             Registries(connection),
+            Trim(connection, dead_letters_max, dead_letters_max_age_s),
             Reconciliation(reconcile),
         ]
 

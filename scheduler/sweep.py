@@ -78,5 +78,5 @@ class Sweep:
 def requeue(client: redis.Redis, queue: str, job_id: str, now: float, *, act: bool = True) -> bool:
     """Puts a lost job back in front of its queue, or only looks; False when it is not lost."""
     sets = [keys.scheduled(queue), keys.SCHEDULED_JOBS]
-    places = [keys.job(job_id), keys.queue(queue), keys.intermediate(queue), keys.wip(queue), *sets]
+    places = [keys.job(job_id), keys.intermediate(queue), keys.wip(queue), *sets]
     return bool(REQUEUE(client, places, [job_id, queue, repr(now), int(act)]))

@@ -32,6 +32,7 @@ from servers import Server  # noqa: E402
 from jobs import connections  # noqa: E402
 from jobs import settings as settings_module  # noqa: E402
 from jobs.mall import carrier as carrier_module  # noqa: E402
+from jobs.queue import routing  # noqa: E402
 from jobs.settings import Settings  # noqa: E402
 
 # The same cases in every run, on however slow a machine; `--hypothesis-profile=explore` looks for new ones.
@@ -95,7 +96,7 @@ def settings(redis_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settin
 
 
 def _forget() -> None:
-    for cached in (settings_module.current, connections.process_client, carrier_module._client):
+    for cached in (settings_module.current, connections.process_client, carrier_module._client, routing.routed):
         cached.cache_clear()
 
 

@@ -9,14 +9,13 @@ from typing import Any
 import redis
 
 from jobs import keys
-from jobs.queue import ending
+from jobs.queue import claiming, ending
 from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Retry, decide
 from jobs.queue.ending import Claim, Written
 from jobs.queue.running import RunningJob, set_running_job
 from jobs.queue.script import QUEUE_DIR, script
 
-CLAIM = script(QUEUE_DIR / "claim.lua")
 RECLAIM = script(QUEUE_DIR / "reclaim.lua")
 PROMOTE = script(QUEUE_DIR.parents[1] / "scheduler" / "promote.lua")
 LEASE_S = 10.0
@@ -32,14 +31,9 @@ class Hands:
     def claim(self, queue: str, *, now: float | None = None, execution: str | None = None) -> Claim | None:
         """Takes the next job of the queue, or None."""
         at = time.time() if now is None else now
-        found = CLAIM(
-            self.client,
-            [keys.queue(queue), keys.wip(queue), keys.paused(queue), keys.SUSPENDED],
-            [queue, repr(at), LEASE_S, self.name, execution or uuid.uuid4().hex],
-        )
-        for job_id, fence, flat in found:
-            return Claim(job_id.decode(), fence.decode(), queue, self.name, dict(zip(flat[::2], flat[1::2], strict=True)), at)
-        return None
+        executions = [execution or uuid.uuid4().hex]
+        found = claiming.claim(self.client, [queue], self.name, LEASE_S, now=at, executions=executions)
+        return found.jobs[0] if found.jobs else None
 
     def must_claim(self, queue: str, **options: Any) -> Claim:
         """Takes the next job of the queue, which must have one."""
@@ -103,7 +97,7 @@ class Hands:
 
     @contextmanager
     def _running(self, claim: Claim) -> Iterator[None]:
-        set_running_job(RunningJob(claim.id, claim.queue, claim.attempt, self.name))
+        set_running_job(RunningJob(claim.id, claim.queue, claim.attempt, self.name, claim.execution))
         try:
             yield
         finally:

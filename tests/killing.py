@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 import redis
 
+from jobs.queue import script
+
 
 class Killed(BaseException):
     """What a SIGKILL is to a worker by hand: nothing after it is done."""
@@ -19,7 +21,7 @@ class Killer:
         self._left: int | None = None
         self._after = False
         self.struck = False
-        for owner, name in ((redis.Redis, "execute_command"), (redis.client.Pipeline, "execute")):
+        for owner, name in ((redis.Redis, "execute_command"), (redis.client.Pipeline, "execute"), (script, "_execute")):
             monkeypatch.setattr(owner, name, self._watched(getattr(owner, name)))
 
     @contextmanager

@@ -1,27 +1,30 @@
 """/v1/jobs, /v1/queues, /v1/workers, /v1/schedules: the queue for programs and operators."""
 
 import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from datetime import datetime
-from functools import partial
 from typing import Any
 
 import msgspec
 from rq.command import send_shutdown_command
+from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.errors import InvalidField, NotFound
-from jobs.queue import job_store, overview, schedules
-from jobs.queue.job import QUEUE_NAME
+from jobs.queue import catalogue, job_store, overview, schedules
 from jobs.queue.job_store import JobView
+from jobs.queue.options import Priority
 from jobs.queue.overview import QueueInfo, WorkerInfo
 from jobs.queue.schedules import DelayedPage, Schedule
+from jobs.queue.watching import changes
 from web.admission import Kind
 from web.audit import Done, audit
-from web.http import PAGE, answer, call, known_query, page_limit, read_body, read_json
+from web.http import PAGE, PING_S, answer, call, known_query, page_limit, read_body, read_json
 from web.operation import Operation
 from web.problems import problem
-from web.state import state
+from web.state import State, state
 
 MAX_AHEAD_S = 366 * 86_400.0
 
@@ -36,6 +39,8 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     countdown_s: float | None = None
     at: datetime | None = None
     unique_key: str | None = None
+    priority: Priority | None = None
+    expires_s: float | None = None
 
 
 class JobCreated(msgspec.Struct, frozen=True):
@@ -43,6 +48,13 @@ class JobCreated(msgspec.Struct, frozen=True):
 
     id: str
     created: bool
+
+
+class Gone(msgspec.Struct, frozen=True):
+    """The last event of a job that ended and kept no result."""
+
+    id: str
+    status: str = "gone"
 
 
 class QueueList(msgspec.Struct, frozen=True):
@@ -68,11 +80,11 @@ async def post_job(request: Request) -> Response:
     body = await read_json(request, JobRequest)
     now = time.time()
     due_at = _due_at(body, now)
-    if body.queue is not None and not QUEUE_NAME.fullmatch(body.queue):
-        raise InvalidField("queue", "letters, digits, '_', '-' and '.', at most 64")
     state(request).admission.check(Kind.JOBS)
-    send = partial(job_store.send, now=now, queue=body.queue, due_at=due_at, unique_key=body.unique_key)
-    job_id, created = await call(request, send, body.task, body.args, body.kwargs)
+    options = {name: getattr(body, name) for name in ("queue", "priority", "expires_s") if getattr(body, name) is not None}
+    job_id, created = await catalogue.send_async(
+        state(request).redis, body.task, body.args, body.kwargs, now=now, due_at=due_at, unique_key=body.unique_key, **options
+    )
     return answer(JobCreated(job_id, created), 202, {"Location": f"/v1/jobs/{job_id}"})
 
 
@@ -94,7 +106,33 @@ def _due_at(body: JobRequest, now: float) -> float | None:
 
 async def get_job(request: Request) -> Response:
     """A job with result and attempts."""
-    return answer(await call(request, job_store.get, request.path_params["id"]))
+    return answer(await job_store.get_async(state(request).redis, request.path_params["id"]))
+
+
+async def job_events(request: Request) -> Response:
+    """The job when it changes (server-sent event `status`) and what it reports (`progress`), until it has ended."""
+    here, job_id = state(request), request.path_params["id"]
+    await job_store.get_async(here.redis, job_id)  # an unknown job is a 404, not an empty stream
+    return EventSourceResponse(_follow(here, job_id), ping=PING_S)
+
+
+async def _follow(here: State, job_id: str) -> AsyncIterator[ServerSentEvent]:
+    state_before, reported = None, None
+    async with aclosing(changes(here.redis, job_id)) as looks:
+        async for seen in looks:
+            if seen.progress is not None and seen.progress != reported:
+                reported = seen.progress
+                yield ServerSentEvent(msgspec.json.encode(reported).decode(), event="progress")
+            if (seen.status, seen.failures) != state_before:
+                state_before = seen.status, seen.failures
+                yield ServerSentEvent(msgspec.json.encode(await _shown(here, job_id)).decode(), event="status")
+
+
+async def _shown(here: State, job_id: str) -> JobView | Gone:
+    try:
+        return await job_store.get_async(here.redis, job_id)
+    except NotFound:
+        return Gone(job_id)
 
 
 async def delete_job(request: Request) -> Response:
@@ -172,6 +210,7 @@ OPERATIONS = (
         "POST", "/v1/jobs", post_job, request=JobRequest, response=JobCreated, status=202, errors=(400, 404, 413, 422, 503)
     ),
     Operation("GET", "/v1/jobs/{id}", get_job, response=JobView),
+    Operation("GET", "/v1/jobs/{id}/events", job_events, response_media_type="text/event-stream"),
     Operation("DELETE", "/v1/jobs/{id}", delete_job, response=JobView, errors=(404, 409, 503)),
     Operation("GET", "/v1/queues", get_queues, response=QueueList),
     Operation("POST", "/v1/queues/{name}/{action}", queue_action, response=Done),

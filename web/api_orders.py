@@ -19,13 +19,12 @@ from jobs.mall.packing import Slip
 from jobs.mall.stock import MAX_ON_HAND, Stock
 from web import slip_page
 from web.admission import Kind
-from web.http import PAGE, answer, known_query, page_limit, read_json
+from web.http import PAGE, PING_S, answer, known_query, page_limit, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
 from web.state import State, state
 
 KEY = re.compile(r'"(?P<quoted>[^"\\]+)"|(?P<bare>[^"\s]+)')
-PING_S = 15
 
 
 class StockRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

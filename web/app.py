@@ -1,6 +1,7 @@
 """The web application: routes, middleware, errors and life span, all in one list each."""
 
 import asyncio
+import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -12,7 +13,21 @@ from jobs import connections
 from jobs.mall import entries, tasks
 from jobs.queue import dead_letters
 from jobs.settings import Settings, current
-from web import api_dead_letters, api_entries, api_jobs, api_orders, docs, metrics, openapi, page, probes
+from web import (
+    api_audit,
+    api_breakers,
+    api_canvas,
+    api_dead_letters,
+    api_entries,
+    api_jobs,
+    api_orders,
+    api_tasks,
+    docs,
+    metrics,
+    openapi,
+    page,
+    probes,
+)
 from web.admission import Admission
 from web.coalescer import Coalescer
 from web.dashboard import dashboard_app
@@ -27,7 +42,11 @@ OPERATIONS: tuple[Operation, ...] = (
     *api_entries.OPERATIONS,
     *api_orders.OPERATIONS,
     *api_dead_letters.OPERATIONS,
+    *api_audit.OPERATIONS,
     *api_jobs.OPERATIONS,
+    *api_canvas.OPERATIONS,
+    *api_tasks.OPERATIONS,
+    *api_breakers.OPERATIONS,
     *probes.OPERATIONS,
     *metrics.OPERATIONS,
 )
@@ -53,7 +72,8 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await here.redis.aclose()
             here.sync_redis.close()
 
-    dashboard = dashboard_app(url, here.sync_redis, redrive=lambda job_id: dead_letters.redrive(here.sync_redis, job_id))
+    redrive = functools.partial(dead_letters.redrive, here.sync_redis, by="rq-dashboard")
+    dashboard = dashboard_app(url, here.sync_redis, redrive=redrive)
     app = Starlette(
         routes=[
             *(operation.route() for operation in OPERATIONS),

@@ -1,15 +1,10 @@
-"""The audit trail: who did what to what, and when."""
-
-import time
+"""The audit trail's part that needs a request: who sent it."""
 
 import msgspec
 from starlette.requests import Request
 
-from jobs import keys, log
-from web.state import state
-
-KEPT = 10_000
-logger = log.get("audit")
+from jobs.queue.audit import record
+from web.http import call
 
 
 class Done(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -21,10 +16,11 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True):
     kept: int = 0
 
 
+def who(request: Request) -> str:
+    """The API client that sent the request; `local` where there are no keys."""
+    return request.scope.get("client_name", "") or "local"
+
+
 async def audit(request: Request, what: str, target: str) -> None:
     """Notes an operator's action, in Redis and in the log."""
-    who = request.scope.get("client_name", "") or "local"
-    logger.info("operator", what=what, who=who, target=target)
-    await state(request).redis.xadd(
-        keys.AUDIT, {"at": repr(time.time()), "what": what, "who": who, "target": target}, maxlen=KEPT, approximate=True
-    )
+    await call(request, record, what, who=who(request), target=target)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.queue.breaker import Circuit
 from jobs.settings import Settings
 from web.admission import Kind, Load, refusal
 from web.html import span
@@ -56,6 +57,10 @@ def _refusals(operations: Operations, settings: Settings) -> Iterator[Banner]:
 
 
 def _others(operations: Operations, settings: Settings) -> Iterator[Banner]:
+    for breaker in operations.breakers:
+        if breaker.state is Circuit.OPEN:
+            advice = "Its calls fail: jobs that need it wait, burn no attempt and go on by themselves once it answers again."
+            yield Banner("warning", f"The circuit of {breaker.name} is open", advice)
     if operations.dead_letters:
         advice = "Mend the cause, then redrive them below; nothing of them expires."
         yield Banner("warning", _waits(operations.dead_letters, "dead letter"), advice)

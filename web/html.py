@@ -79,5 +79,5 @@ def money(amount: Decimal) -> str:
 _environment = Environment(
     loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
 )
-_environment.filters.update(span=span, when=when, utc=utc, number="{:,}".format, rate=rate, money=money)
+_environment.filters.update(span=span, when=when, utc=utc, number="{:,}".format, amount="{:,.12g}".format, rate=rate, money=money)
 _environment.globals.update(static=FILES)

@@ -20,6 +20,8 @@ Result = TypeVar("Result")
 Arguments = ParamSpec("Arguments")
 MAX_PAGE = 500
 DEFAULT_PAGE = 50
+PING_S = 15
+"""How often a silent event stream shows that it lives."""
 WHOLE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}
 PAGE = (Parameter("cursor", "next_cursor of the page before"), Parameter("limit", "entries a page", schema=WHOLE))
 

@@ -15,6 +15,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.queue import overview
+from jobs.queue.breaker import Circuit
+from jobs.queue.priorities import base
 from web.http import answer
 from web.operation import Operation
 from web.operations import Operations, read
@@ -24,6 +26,7 @@ PROCESSES = {"counter": "entries", "picker": "picking", "packer": "packing", "co
 """The Procfile's worker processes and the queue of each."""
 OF_A_QUEUE = (
     (GaugeMetricFamily, "queue_depth", "depth", "Jobs ready to be claimed."),
+    (GaugeMetricFamily, "queue_held", "held", "Jobs among them that wait for the limits of their task."),
     (GaugeMetricFamily, "queue_oldest_age_seconds", "oldest_age_s", "Age of the oldest ready job."),
     (GaugeMetricFamily, "queue_paused", "paused", "1 while the queue is paused."),
     (CounterMetricFamily, "jobs_enqueued", "enqueued", "Jobs put on the queue; a retry, a redrive and a reclaim count again."),
@@ -33,6 +36,13 @@ OF_A_QUEUE = (
     (CounterMetricFamily, "jobs_reclaimed", "reclaimed", "Jobs taken back from workers whose lease had run out."),
 )
 """Kind and name of a family, field of QueueInfo, help."""
+OF_A_BREAKER = (
+    ("openings", "opened", "How often the circuit was opened."),
+    ("calls", "calls_total", "Calls to the downstream whose outcome was counted."),
+    ("failures", "failures_total", "Those of them that failed."),
+    ("refused", "refused_total", "Calls that met the circuit open."),
+)
+"""Name of a counter, field of BreakerState, help."""
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -61,6 +71,7 @@ class Scrape:
         yield orders
         yield from self._of_queues()
         yield self._of_workers()
+        yield from self._of_breakers()
         yield GaugeMetricFamily("turnstile_dead_letters", "Dead letters that wait for an operator.", now.dead_letters)
         yield GaugeMetricFamily("turnstile_scheduler_up", "1 while a scheduler leads.", now.scheduler_up)
         if now.heartbeat_age_s is not None:
@@ -78,6 +89,19 @@ class Scrape:
             family = kind(f"turnstile_{name}", help_text, labels=["queue"])
             for queue in self.operations.queues:
                 family.add_metric([queue.name], getattr(queue, field))
+            yield family
+
+    def _of_breakers(self) -> Iterator[Metric]:
+        help_text = "1 for the state that the circuit of the downstream is in."
+        states = GaugeMetricFamily("turnstile_breaker_state", help_text, labels=["breaker", "state"])
+        for breaker in self.operations.breakers:
+            for circuit in Circuit:
+                states.add_metric([breaker.name, circuit], breaker.state == circuit)
+        yield states
+        for name, field, help_text in OF_A_BREAKER:
+            family = CounterMetricFamily(f"turnstile_breaker_{name}", help_text, labels=["breaker"])
+            for breaker in self.operations.breakers:
+                family.add_metric([breaker.name], getattr(breaker, field))
             yield family
 
     def _of_workers(self) -> Metric:
@@ -105,8 +129,10 @@ async def hirefire(request: Request) -> Response:
     if not token or not hmac.compare_digest(given.encode(), token.encode()):
         raise HTTPException(404)
     queues = await run_in_threadpool(overview.queues, here.sync_redis, time.time())
-    jobs = {queue.name: queue.depth + queue.started for queue in queues}
-    return answer([Demand(name, jobs.get(queue, 0)) for name, queue in PROCESSES.items()])
+    jobs: Counter[str] = Counter()
+    for queue in queues:  # more workers are no help to jobs that their limits hold
+        jobs[base(queue.name)] += queue.depth - queue.held + queue.started
+    return answer([Demand(name, jobs[queue]) for name, queue in PROCESSES.items()])
 
 
 OPERATIONS = (

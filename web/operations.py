@@ -7,7 +7,8 @@ from starlette.concurrency import run_in_threadpool
 from jobs import keys
 from jobs.mall import footfall, order_store
 from jobs.mall.footfall import Summary
-from jobs.queue import overview
+from jobs.queue import breaker, overview
+from jobs.queue.breaker import BreakerState
 from jobs.queue.overview import QueueInfo, WorkerInfo
 from web.state import State
 
@@ -24,6 +25,7 @@ class Operations:
     orders: dict[str, int]
     queues: list[QueueInfo]
     workers: list[WorkerInfo]
+    breakers: list[BreakerState]
     dead_letters: int
     suspended: bool
     scheduler: str
@@ -53,6 +55,7 @@ async def read(here: State, now: float) -> Operations:
         orders=await order_store.counts(here.redis),
         queues=await run_in_threadpool(overview.queues, here.sync_redis, now),
         workers=await run_in_threadpool(overview.workers, here.sync_redis),
+        breakers=await run_in_threadpool(breaker.states, here.sync_redis, now),
         dead_letters=dead_letters,
         suspended=bool(suspended),
         scheduler=scheduler.get("name", ""),

@@ -21,22 +21,23 @@ from starlette.routing import BaseRoute, Route
 
 from jobs import keys
 from jobs.connections import is_away
-from jobs.errors import NotFound
-from jobs.queue import dead_letters, overview, schedules
-from jobs.queue.dead_letters import DeadLetter
-from web.audit import audit
+from jobs.errors import Conflict, InvalidField, NotFound
+from jobs.queue import audit as trail
+from jobs.queue import canvas_store, dead_letters, overview, redrives, schedules
+from jobs.queue.started import started
 from web.banners import REDIS_AWAY, banners
 from web.html import FILES, HEADERS, STATIC, html, message
 from web.http import read_body
-from web.operations import read
+from web.operations import Operations, read
 from web.problems import REDIS_RETRY_AFTER_S
 from web.state import state
 
 COOKIE = "turnstile_form"
 MAX_FORM_FIELDS = 10
-LETTERS_GROUPED = 500
-"""How many of the newest dead letters are grouped: a flood of them must not make the page slow."""
+LETTERS_SHOWN = 8
 ACTIONS_SHOWN = 5
+RUNNING_SHOWN = 20
+CANVASES_SHOWN = 10
 
 
 async def operations_page(request: Request) -> Response:
@@ -45,7 +46,7 @@ async def operations_page(request: Request) -> Response:
     template = "operations.html" if "fragment" in request.query_params else "page.html"
     try:
         operations = await read(here, now)
-        lists = await run_in_threadpool(_lists, here.sync_redis, now)
+        lists = await run_in_threadpool(_lists, here.sync_redis, operations, now)
     except redis.exceptions.RedisError as error:
         if not is_away(error):
             raise
@@ -64,18 +65,17 @@ async def operations_page(request: Request) -> Response:
     )
 
 
-def _lists(client: redis.Redis, now: float) -> dict[str, Any]:
+def _lists(client: redis.Redis, operations: Operations, now: float) -> dict[str, Any]:
     """What only the page shows, by the template's names."""
-    letters, _more = dead_letters.page(client, group=None, cursor=None, limit=LETTERS_GROUPED)
-    groups: dict[str, list[DeadLetter]] = {}
-    for letter in letters:
-        groups.setdefault(letter.group, []).append(letter)
-    actions = client.xrevrange(keys.AUDIT, count=ACTIONS_SHOWN)
     return {
-        "letters": letters,
-        "groups": sorted(groups.values(), key=len, reverse=True),
+        "running": started(client, [queue.name for queue in operations.queues if queue.started], RUNNING_SHOWN),
+        "canvases": canvas_store.open_canvases(client, CANVASES_SHOWN + 1),
+        "canvases_shown": CANVASES_SHOWN,
+        "letters": dead_letters.page(client, group=None, cursor=None, limit=LETTERS_SHOWN)[0],
+        "groups": dead_letters.groups(client),
+        "redrives": redrives.still_open(client),
         "schedules": schedules.schedules(client, now),
-        "actions": [{name.decode(): value.decode(errors="replace") for name, value in fields.items()} for _, fields in actions],
+        "actions": trail.page(client, cursor=None, limit=ACTIONS_SHOWN)[0],
     }
 
 
@@ -91,6 +91,8 @@ async def action_page(request: Request) -> Response:
             return _with_buttons(request, "confirm.html", letter=letter)
     except NotFound as error:
         return message(404, "Nothing is left to do", f"There is {error}: somebody else was first.")
+    except (Conflict, InvalidField) as error:
+        return message(409, "Nothing was done", f"{error}.")
     except redis.exceptions.RedisError as error:
         if not is_away(error):
             raise
@@ -109,8 +111,7 @@ async def _act(request: Request, name: str) -> Response:
     back_to, perform = ACTIONS[name]
     if back_to == "queues" and target not in await run_in_threadpool(overview.queue_names, client):
         raise NotFound("queue", target)
-    await run_in_threadpool(perform, client, target)
-    await audit(request, name.replace("-", " "), target)
+    await run_in_threadpool(perform, client, target, request.scope.get("client_name", "") or "local")
     return RedirectResponse(f"/#{back_to}", 303)
 
 
@@ -138,19 +139,38 @@ def _with_buttons(request: Request, template: str, **values: Any) -> Response:
     return answer
 
 
-def _redrive_group(client: redis.Redis, group: str) -> None:
-    if not dead_letters.redrive_all(client, group=group, rate_per_s=None):
+def _pause(client: redis.Redis, name: str, who: str) -> None:
+    overview.pause(client, name)
+    trail.record(client, "pause queue", who=who, target=name)
+
+
+def _resume(client: redis.Redis, name: str, who: str) -> None:
+    overview.resume(client, name)
+    trail.record(client, "resume queue", who=who, target=name)
+
+
+def _redrive(client: redis.Redis, job_id: str, who: str) -> None:
+    dead_letters.redrive(client, job_id, by=who)
+
+
+def _redrive_group(client: redis.Redis, group: str, who: str) -> None:
+    if not client.exists(keys.dead_group(group)):
         raise NotFound("group of dead letters", group)
+    redrives.request(client, "redrive", by=who, group=group)
 
 
-ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, str], None]]] = {
-    "pause-queue": ("queues", overview.pause),
-    "resume-queue": ("queues", overview.resume),
-    "redrive": ("dead-letters", dead_letters.redrive),
+def _discard(client: redis.Redis, job_id: str, who: str) -> None:
+    dead_letters.discard(client, job_id, by=who)
+
+
+ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, str, str], None]]] = {
+    "pause-queue": ("queues", _pause),
+    "resume-queue": ("queues", _resume),
+    "redrive": ("dead-letters", _redrive),
     "redrive-group": ("dead-letters", _redrive_group),
-    "discard": ("dead-letters", dead_letters.discard),
+    "discard": ("dead-letters", _discard),
 }
-"""What each button does, and the part of the page that it leads back to. A button's name is its entry in the audit trail."""
+"""The part of the page that a button leads back to, and what it does, with whose name in the audit trail."""
 
 
 async def static_file(request: Request) -> Response:

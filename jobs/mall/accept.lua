@@ -1,6 +1,6 @@
 --! include push.lua
 --! include order.lua
---! include pick_job.lua
+--! include batch.lua
 -- accept.lua: accepts an order in one step: idempotency record, order, indexes, event, and the job that goes on with it.
 -- KEYS 1 turnstile:idempotency:<...>  2 rq:scheduler:scheduled_jobs
 -- ARGV 1 order id  2 fingerprint of the body  3 answer to repeat (JSON)  4 TTL of the record (s)  5 now (s)
@@ -23,13 +23,10 @@ redis.call('ZADD', 'turnstile:orders', now, id)
 if due_at then
   redis.call('HSET', order_key(id), 'due_at', ARGV[7])
   move(id, 'scheduled', ARGV[5])
-  create(ARGV[8], ARGV[10])
-  redis.call('HSET', 'rq:job:' .. ARGV[8], 'status', 'scheduled')
-  redis.call('SADD', 'rq:queues', 'rq:queue:' .. ARGV[9])
-  redis.call('ZADD', KEYS[2], due_at, ARGV[8])
+  hold(ARGV[8], ARGV[9], ARGV[10], due_at, KEYS[2])
 else
   move(id, 'accepted', ARGV[5])
   redis.call('RPUSH', 'turnstile:pick:buffer', id)
-  want_pick_job(ARGV[8], ARGV[9], ARGV[10], now)
+  batch_want('turnstile:pick:job', ARGV[8], ARGV[9], ARGV[10], now)
 end
 return {'accepted'}

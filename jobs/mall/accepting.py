@@ -1,5 +1,6 @@
 """Accepting orders: idempotency record, order, indexes, event and job in one script, one round trip."""
 
+import base64
 import hashlib
 import json
 import secrets
@@ -17,6 +18,7 @@ from jobs.settings import Settings
 
 ACCEPT = beside(__file__, "accept")
 MAX_KEY = 255
+RANDOM_BITS = 38
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +31,9 @@ class Accepted:
 
 
 def new_order_id(now: float) -> str:
-    """An id that sorts by time: milliseconds and 40 random bits, in hexadecimal."""
-    return f"ord_{int(now * 1000):011x}{secrets.token_hex(5)}"
+    """An id that sorts by time: milliseconds and 38 random bits. Short: each step's job holds it several times."""
+    number = int(now * 1000) << RANDOM_BITS | secrets.randbits(RANDOM_BITS)
+    return "ord_" + base64.b32hexencode(number.to_bytes(10, "big")).decode().lower()
 
 
 async def accept(

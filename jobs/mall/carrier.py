@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from jobs.errors import CarrierError, Permanent, RetryAfter
+from jobs.queue.breaker import Breaker
 from jobs.settings import current
 
 RETRIED = frozenset({408, 425, 429})
@@ -55,9 +56,22 @@ def book(shipment: Shipment) -> str:
     if answer.status_code not in RETRIED and answer.status_code < 500:
         raise Permanent(f"carrier answered {answer.status_code}: {reason}")
     delay_s = retry_after_s(answer.headers.get("Retry-After"), time.time())
+    fault = CarrierError(reason, answer.status_code)
     if delay_s is not None:
-        raise RetryAfter(delay_s, f"carrier answered {answer.status_code}: {reason}")
-    raise CarrierError(reason, answer.status_code)
+        raise RetryAfter(delay_s, f"carrier answered {answer.status_code}: {reason}") from fault
+    raise fault
+
+
+def is_down(error: BaseException) -> bool:
+    """Whether the error of a booking says that the carrier does not work. 429 does not: it is about us."""
+    cause = error.__cause__ if isinstance(error, RetryAfter) else error
+    if not isinstance(cause, CarrierError):
+        return False
+    return cause.status is None or cause.status in (408, 425) or cause.status >= 500
+
+
+BREAKER = Breaker("carrier", trips_on=is_down, min_calls=50)
+"""A handful of failing orders is left to their own backoff."""
 
 
 def retry_after_s(header: str | None, now: float) -> float | None:

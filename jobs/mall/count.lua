@@ -1,11 +1,12 @@
 --! include push.lua
+--! include batch.lua
 -- count.lua: applies a slice of the buffer: sums and removal in one step, so each event exactly once whatever dies.
 -- KEYS 1 turnstile:entries  2 turnstile:entries:buffer  3 turnstile:entries:job  4 turnstile:footfall:dirty
 -- ARGV 1 this job's id  2 how many events at most  3 now (s)  4 how long a local day's sums by gate are kept (s)
 --      5 1 when this job hands over to another one if events are left  6 next job's id  7 queue  8 fields
 -- RETURNS [events applied, events this job should go on with]
 -- COST O(events)
-if redis.call('GET', KEYS[3]) ~= ARGV[1] then
+if not batch_due(KEYS[3], ARGV[1]) then
   return {0, 0}
 end
 local slice = redis.call('LRANGE', KEYS[2], 0, ARGV[2] - 1)
@@ -40,11 +41,8 @@ if #slice > 0 then
   redis.call('HINCRBY', KEYS[1], 'counted', #slice)
 end
 local left = redis.call('LLEN', KEYS[2])
-if left == 0 then
-  redis.call('DEL', KEYS[3])
-elseif ARGV[5] == '1' then
-  redis.call('SET', KEYS[3], ARGV[6])
-  enqueue(ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[3]))
+if left == 0 or ARGV[5] == '1' then
+  batch_next(KEYS[3], KEYS[2], ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[3]))
   left = 0
 end
 return {#slice, left}

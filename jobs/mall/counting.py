@@ -7,7 +7,7 @@ import time
 import uuid
 
 from jobs import connections, keys
-from jobs.queue.backoff import Backoff
+from jobs.queue.batches import BUFFERS, UNTIL_IT_WORKS, Buffer
 from jobs.queue.job import JobSpec
 from jobs.queue.running import running_job
 from jobs.queue.script import beside
@@ -20,14 +20,7 @@ SLICES = 25
 """Slices that one job applies before it hands over, so that a pause or a stop is obeyed soon."""
 
 
-@task(
-    name="entries.count",
-    queue="entries",
-    retry=Backoff(max_attempts=1_000_000, base_s=0.2, cap_s=5.0),
-    time_limit_s=60.0,
-    result_ttl_s=60,
-    owned=True,
-)
+@task(name="entries.count", queue="entries", retry=UNTIL_IT_WORKS, time_limit_s=60.0, result_ttl_s=60, owned=True)
 def count() -> int:
     """Counts what waits in the buffer; returns how many events it applied."""
     client, job = connections.process_client(), running_job()
@@ -58,3 +51,6 @@ def count() -> int:
 def count_spec(now: float) -> JobSpec:
     """A new count job."""
     return count.spec(job_id=f"count-{uuid.uuid4().hex}", now=now)
+
+
+BUFFERS[count.name] = Buffer(keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, count_spec)

@@ -1,4 +1,5 @@
 --! include push.lua
+--! include batch.lua
 -- ingest.lua: takes events in: each new one into the buffer, and a count job if none is due.
 -- KEYS 1 turnstile:entries  2 turnstile:entries:buffer  3 turnstile:entries:job
 -- ARGV 1 now (s)  2 TTL of what was seen (s)  3 count job id  4 queue  5 fields
@@ -30,9 +31,6 @@ if #new > 0 then
     redis.call('RPUSH', KEYS[2], unpack(new, start, math.min(start + 4999, #new)))
   end
   redis.call('HINCRBY', KEYS[1], 'accepted', #new)
-  if redis.call('EXISTS', KEYS[3]) == 0 then
-    redis.call('SET', KEYS[3], ARGV[3])
-    enqueue(ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[1]))
-  end
+  batch_want(KEYS[3], ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[1]))
 end
 return table.concat(marks)

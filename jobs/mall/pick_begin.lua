@@ -1,10 +1,11 @@
 --! include order.lua
+--! include batch.lua
 -- pick_begin.lua: the batch pick job takes a look at the next orders; they stay in the buffer until each is picked.
 -- KEYS 1 turnstile:pick:job  2 turnstile:pick:buffer
 -- ARGV 1 this job's id  2 how many orders at most  3 now (s)  4 worker  5 attempt
 -- RETURNS a list of [order id, version, lines (JSON)], or nil when another job is the one that is due
 -- COST O(n log m)
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+if not batch_due(KEYS[1], ARGV[1]) then
   return nil
 end
 local batch = {}

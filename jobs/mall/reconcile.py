@@ -7,12 +7,12 @@ a Redis that lost its last writes leave behind.
 import redis
 
 from jobs import keys
-from jobs.mall import counting, steps
+from jobs.mall import steps
 from jobs.mall.orders import Status, Step
+from jobs.queue import batches
 from jobs.queue.job import JobSpec
 from jobs.queue.script import beside, load
 
-HEAL_BUFFER = beside(__file__, "heal_buffer")
 HEAL_ORDER = beside(__file__, "heal_order")
 PAGE = 200
 STEP_OF = {
@@ -25,19 +25,7 @@ STEP_OF = {
 
 def reconcile(client: redis.Redis, *, now: float, after_s: float) -> list[str]:
     """One pass over the buffers and the open orders unchanged for `after_s`; returns what it did, a line each."""
-    return [*_heal_buffers(client, now), *_heal_orders(client, now, after_s)]
-
-
-def _heal_buffers(client: redis.Redis, now: float) -> list[str]:
-    done = []
-    for buffer, due, job in (
-        (keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, counting.count_spec(now)),
-        (keys.PICK_BUFFER, keys.PICK_JOB, steps.pick_batch_spec(now)),
-    ):
-        lost = HEAL_BUFFER(client, [buffer, due], [job.id, job.queue, job.fields, repr(now)])
-        if lost is not None:
-            done.append(f"{buffer}: job {lost.decode()} was lost, {job.id} takes its place")
-    return done
+    return [*batches.heal(client, now), *_heal_orders(client, now, after_s)]
 
 
 def _heal_orders(client: redis.Redis, now: float, after_s: float) -> list[str]:

@@ -1,6 +1,6 @@
 --! include push.lua
 --! include order.lua
---! include pick_job.lua
+--! include batch.lua
 -- start.lua: a delayed order's time has come: it joins the pick buffer.
 -- KEYS 1 turnstile:order:<id>
 -- ARGV 1 order id  2 now (s)  3 pick job id  4 queue  5 fields
@@ -11,5 +11,5 @@ if redis.call('HGET', KEYS[1], 'status') ~= 'scheduled' then
 end
 move(ARGV[1], 'accepted', ARGV[2])
 redis.call('RPUSH', 'turnstile:pick:buffer', ARGV[1])
-want_pick_job(ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[2]))
+batch_want('turnstile:pick:job', ARGV[3], ARGV[4], ARGV[5], tonumber(ARGV[2]))
 return 1

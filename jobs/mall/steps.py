@@ -21,6 +21,7 @@ from jobs.mall import carrier, orders, packing
 from jobs.mall.order_hooks import OrderHooks
 from jobs.mall.orders import Line, Status, Step
 from jobs.queue.backoff import Backoff
+from jobs.queue.batches import BUFFERS, NEXT, UNTIL_IT_WORKS, Buffer
 from jobs.queue.job import JobSpec
 from jobs.queue.running import running_job
 from jobs.queue.script import beside, load
@@ -31,12 +32,9 @@ START = beside(__file__, "start")
 PICK_BEGIN = beside(__file__, "pick_begin")
 PICK_END = beside(__file__, "pick_end")
 PICK_ALONE = beside(__file__, "pick_alone")
-PICK_NEXT = beside(__file__, "pick_next")
 STEP_BEGIN = beside(__file__, "step_begin")
 STEP_END = beside(__file__, "step_end")
 
-UNTIL_IT_WORKS = Backoff(max_attempts=1_000_000, base_s=0.5, cap_s=5.0)
-"""For jobs that serve a buffer: they have no fate of their own, what waits in the buffer has."""
 STEP_LIMIT_S = 60.0
 TRACE_ID = slice(3, 35)
 """Where a traceparent holds the trace id."""
@@ -79,17 +77,14 @@ def pick_batch() -> dict[str, int]:
     )
     if batch is None:
         return {}
-    load(client, PICK_END, PICK_ALONE, PICK_NEXT)
+    load(client, PICK_END, PICK_ALONE, NEXT)
     with client.pipeline(transaction=False) as pipeline:
         for order_id, version, lines in batch:
             script, args = _picked(order_id.decode(), version, lines, time.time())
             script.in_pipeline(pipeline, [keys.order(order_id.decode()), keys.PICK_BUFFER], args)
         following = pick_batch_spec(now)
-        PICK_NEXT.in_pipeline(
-            pipeline,
-            [keys.PICK_JOB, keys.PICK_BUFFER],
-            [job.id, following.id, following.queue, following.fields, repr(time.time())],
-        )
+        args = [job.id, following.id, following.queue, following.fields, repr(time.time())]
+        NEXT.in_pipeline(pipeline, [keys.PICK_BUFFER, keys.PICK_JOB], args)
         *answers, _next = pipeline.execute()
     return Counter(answer.decode() if isinstance(answer, bytes) else "alone" for answer in answers)
 
@@ -121,10 +116,12 @@ def pack(order_id: str) -> str:
 @task(name="orders.deliver", queue="delivery", retry=step_retry, time_limit_s=STEP_LIMIT_S, hooks=OrderHooks())
 def deliver(order_id: str) -> str:
     """Books the parcel with the carrier; the same idempotency key at every attempt."""
-    begun = _begin(order_id, Step.DELIVER)
-    if begun is None:
-        return "moved on"
-    tracking_number = carrier.book(packing.shipment(order_id, begun.fields))
+    with carrier.BREAKER.guard(connections.process_client()) as call:  # first: a job that is deferred opens no attempt
+        begun = _begin(order_id, Step.DELIVER)
+        if begun is None:
+            call.not_made()
+            return "moved on"
+        tracking_number = carrier.book(packing.shipment(order_id, begun.fields))
     fields = {"tracking_number": tracking_number}
     return _end(begun, time.time(), Status.DELIVERED, fields=fields, stock="consume")
 
@@ -132,6 +129,9 @@ def deliver(order_id: str) -> str:
 def pick_batch_spec(now: float) -> JobSpec:
     """A new batch pick job."""
     return pick_batch.spec(job_id=f"pick-{uuid.uuid4().hex}", now=now)
+
+
+BUFFERS[pick_batch.name] = Buffer(keys.PICK_BUFFER, keys.PICK_JOB, pick_batch_spec)
 
 
 def start_spec(order_id: str, now: float) -> JobSpec:

@@ -1,7 +1,9 @@
-"""Dead letters: RQ's FailedJobRegistry made safe. They never expire; they leave by redrive or discard, atomically."""
+"""Dead letters: RQ's FailedJobRegistry made safe. They never expire; they leave by redrive or discard, atomically.
+
+Beyond the bounds of the settings the scheduler discards the oldest, and says so. Many at once: redrives.py.
+"""
 
 import time
-from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,19 +11,18 @@ import msgspec
 import redis
 
 from jobs import keys
-from jobs.errors import InvalidField, NotFound, UnknownTask
-from jobs.queue import attempts
+from jobs.errors import Conflict, NotFound
+from jobs.queue import attempts, audit, canvas_effects, leaving
 from jobs.queue.attempts import Attempt
 from jobs.queue.cursor import Cursor
-from jobs.queue.ending import add_effects
-from jobs.queue.hooks import Hooks
+from jobs.queue.hooks import add_effects
 from jobs.queue.job import Call
 from jobs.queue.script import beside
-from jobs.queue.task import Task, by_path
 
-REDRIVE = beside(__file__, "redrive")
-DISCARD = beside(__file__, "discard")
-PAGE = 500
+ADOPT = beside(__file__, "adopt")
+SEARCHED = 2_000
+"""Letters that one search looks at; its cursor leads on from there."""
+SEARCH_STEP = 250
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -55,146 +56,135 @@ def count(client: redis.Redis) -> int:
     return int(client.zcard(keys.DEAD))
 
 
-def page(client: redis.Redis, *, group: str | None, cursor: str | None, limit: int) -> tuple[list[DeadLetter], str | None]:
-    """Dead letters, the newest first, and the cursor of the next page. Raises InvalidField for a cursor that is none."""
+def page(
+    client: redis.Redis, *, group: str | None, cursor: str | None, limit: int, search: str | None = None
+) -> tuple[list[DeadLetter], str | None]:
+    """Dead letters, the newest first, and the cursor of the next page. Raises InvalidField for a cursor that is none.
+
+    `search` is looked for, in any case, in id, task, error type, message and arguments. It looks at a bounded number of letters:
+    there may be a next page after one that is not full.
+    """
     found: list[DeadLetter] = []
-    start, offset = Cursor.parse(cursor), 0
-    while batch := client.zrange(
-        keys.DEAD, start.score, "-inf", byscore=True, desc=True, offset=offset, num=PAGE, withscores=True
-    ):
+    place = keys.DEAD if group is None else keys.dead_group(group)
+    start, offset, looked, mark = Cursor.parse(cursor), 0, 0, cursor
+    step = limit if search is None else SEARCH_STEP
+    while search is None or looked < SEARCHED:
+        batch = client.zrange(place, start.score, "-inf", byscore=True, desc=True, offset=offset, num=step, withscores=True)
+        if not batch:
+            return found, None
         offset += len(batch)
         marked = start.after(batch)
-        for letter, (_job_id, mark) in zip(_read(client, [job_id for job_id, _mark in marked]), marked, strict=True):
-            if letter is not None and group in (None, letter.group):
-                found.append(letter)
-                if len(found) == limit:
-                    return found, mark
-    return found, None
+        looked += len(marked)
+        marks = dict(marked)
+        for letter in _read(client, _matching(client, list(marks), search)):
+            found.append(letter)
+            if len(found) == limit:
+                return found, marks[letter.id]
+        mark = marked[-1][1] if marked else mark
+    return found, mark
 
 
 def groups(client: redis.Redis) -> list[Group]:
     """All dead letters by task and error, the largest group first."""
-    counts: Counter[tuple[str, str, str]] = Counter()
-    shown: dict[str, str] = {}
-    for letter in _all(client):
-        counts[(letter.group, letter.task, letter.error_type)] += 1
-        shown.setdefault(letter.group, letter.error)
-    return [Group(group, task, kind, shown[group], number) for (group, task, kind), number in counts.most_common()]
+    facts: Mapping[bytes, bytes] = client.hgetall(keys.DEAD_GROUPS)
+    with client.pipeline(transaction=False) as pipeline:
+        for name in facts:
+            pipeline.zcard(keys.dead_group(name.decode()))
+        counts = pipeline.execute()
+    found = []
+    for (name, said), number in zip(facts.items(), counts, strict=True):
+        task, error_type, error = said.decode(errors="replace").split("\n", 2)
+        if number:
+            found.append(Group(name.decode(), task, error_type, error, number))
+    return sorted(found, key=lambda group: group.count, reverse=True)
 
 
 def get(client: redis.Redis, job_id: str) -> DeadLetter:
     """One dead letter. Raises NotFound."""
     if client.zscore(keys.DEAD, job_id) is not None:
-        letter = _read(client, [job_id])[0]
-        if letter is not None:
+        for letter in _read(client, [job_id]):
             return letter
     raise NotFound("dead letter", job_id)
 
 
 def redrive(
-    client: redis.Redis,
-    job_id: str,
-    *,
-    args: list[Any] | None = None,
-    kwargs: dict[str, Any] | None = None,
-    delay_s: float = 0.0,
+    client: redis.Redis, job_id: str, *, args: list[Any] | None = None, kwargs: dict[str, Any] | None = None, by: str = ""
 ) -> None:
     """Puts a dead letter back on its queue with a fresh budget; an order goes on at the step that failed.
 
-    Raises NotFound, also when somebody else was first, and InvalidField for arguments that the task cannot take.
+    `by` is who does it, for the audit trail. Raises NotFound, also when somebody else was first, InvalidField for arguments that
+    the task cannot take, and Conflict while another job has the lock of a unique one.
     """
-    fields, task, call = _stored(client, job_id)
-    queue, now = fields[b"origin"].decode(), time.time()
-    data = ""
-    if args is not None or kwargs is not None:
-        data = _edited(task, call, args, kwargs)
-    with client.pipeline(transaction=True) as pipeline:
-        if (state := _state_of(task, call)) is not None:
-            add_effects(pipeline, state[0].redriven(job_id, state[1], now), keys.failed(queue), job_id)
-        REDRIVE.in_multi(
-            pipeline,
-            [keys.job(job_id), keys.failed(queue), keys.results(job_id), keys.DEAD],
-            [job_id, queue, repr(now), data, repr(now + delay_s)],
-        )
-        if not pipeline.execute()[-1]:
-            raise NotFound("dead letter", job_id)
-
-
-def redrive_all(client: redis.Redis, *, group: str | None, rate_per_s: float | None) -> int:
-    """Redrives the dead letters of one group or all, the oldest first, spread over time at the rate; returns how many.
-
-    Killed in the middle it can simply be called again: what was redriven is no dead letter any more.
-    """
-    chosen = [letter.id for letter in reversed(_all(client)) if group is None or letter.group == group]
-    done = 0
-    for job_id in chosen:
-        try:
-            redrive(client, job_id, delay_s=done / rate_per_s if rate_per_s else 0.0)
-        except NotFound:
-            continue  # somebody else redrove or discarded it in the meantime
-        done += 1
-    return done
-
-
-def discard(client: redis.Redis, job_id: str) -> None:
-    """Deletes a dead letter for good; what its order had reserved is released. Raises NotFound."""
-    fields, task, call = _stored(client, job_id)
-    queue = fields[b"origin"].decode()
-    with client.pipeline(transaction=True) as pipeline:
-        if (state := _state_of(task, call)) is not None:
-            add_effects(pipeline, state[0].discarded(job_id, state[1], time.time()), keys.failed(queue), job_id)
-        DISCARD.in_multi(
-            pipeline,
-            [keys.job(job_id), keys.failed(queue), keys.results(job_id), keys.DEAD],
-            [job_id],
-        )
-        if not pipeline.execute()[-1]:
-            raise NotFound("dead letter", job_id)
-
-
-def _stored(client: redis.Redis, job_id: str) -> tuple[Mapping[bytes, bytes], Task | None, Call | None]:
-    fields: Mapping[bytes, bytes] = client.hgetall(keys.job(job_id))
-    if b"origin" not in fields:
+    leaver = leaving.read(client, [job_id])[0]
+    if not leaver.queue:
         raise NotFound("dead letter", job_id)
+    data = "" if args is None and kwargs is None else leaving.edited(leaver, args, kwargs)
+    with client.pipeline(transaction=True) as pipeline:
+        place = leaving.add_redrive(pipeline, leaver, time.time(), data=data, by=by)
+        answer = pipeline.execute()[place]
+    if not answer:
+        raise NotFound("dead letter", job_id)
+    if isinstance(answer, bytes):
+        raise Conflict(f"job {answer.decode()} does the same and has not ended")
+    if by:
+        audit.say("redrive", who=by, target=job_id)
+
+
+def discard(client: redis.Redis, job_id: str, *, by: str = "") -> None:
+    """Deletes a dead letter for good; what its order had reserved is released. Raises NotFound."""
+    leaver = leaving.read(client, [job_id])[0]
+    if not leaver.queue:
+        raise NotFound("dead letter", job_id)
+    with client.pipeline(transaction=True) as pipeline:
+        place = leaving.add_discard(pipeline, leaver, time.time(), by=by)
+        if not pipeline.execute()[place]:
+            raise NotFound("dead letter", job_id)
+    if by:
+        audit.say("discard", who=by, target=job_id)
+
+
+def adopt(client: redis.Redis, queue: str, job_id: str, now: float) -> bool:
+    """Makes a dead letter with a group of a job that only RQ has put away as failed; False when there is none (any more)."""
+    fields: Mapping[bytes, bytes] = client.hgetall(keys.job(job_id))
+    letter = _letter(job_id, fields)
+    args = [letter.group, letter.task, letter.error_type, letter.error] if letter else []
+    died_at = fields.get(b"died_at") or repr(now)
+    canvas = fields.get(b"canvas", b"").decode()
+    with client.pipeline(transaction=True) as pipeline:
+        add_effects(pipeline, canvas_effects.ended(canvas, "dead", args[-1] if args else "", now), keys.failed(queue), job_id)
+        ADOPT.in_multi(pipeline, [keys.job(job_id), keys.failed(queue)], [job_id, died_at, *args])
+        return bool(pipeline.execute()[-1])
+
+
+def _matching(client: redis.Redis, ids: list[str], search: str | None) -> list[str]:
+    """Those of the jobs that hold the text; all of them without one."""
+    if search is None:
+        return ids
+    with client.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hmget(keys.job(job_id), "task", "error_type", "error", "data")
+        answers = pipeline.execute()
+    wanted = search.casefold()
+    return [job_id for job_id, answer in zip(ids, answers, strict=True) if wanted in _searched(job_id, *answer)]
+
+
+def _searched(job_id: str, *fields: bytes | None) -> str:
+    *texts, data = [field or b"" for field in fields]
     try:
-        call = Call.decode(fields.get(b"data", b""))
+        call = Call.decode(data)
+        texts.append(msgspec.json.encode([call.path, call.args, call.kwargs]))
     except ValueError:
-        return fields, None, None
-    try:
-        return fields, by_path(call.path), call
-    except UnknownTask:
-        return fields, None, call
+        pass  # what cannot be read has no arguments to be found by
+    return "\n".join([job_id, *(text.decode(errors="replace") for text in texts)]).casefold()
 
 
-def _state_of(task: Task | None, call: Call | None) -> tuple[Hooks, tuple[Any, ...]] | None:
-    """The hooks of the state that the job belongs to, with the arguments that name it."""
-    if task is None or task.hooks is None or call is None:
-        return None
-    args = task.arguments(call)
-    return None if args is None else (task.hooks, args)
-
-
-def _edited(task: Task | None, call: Call | None, args: list[Any] | None, kwargs: dict[str, Any] | None) -> str:
-    if task is None or call is None:
-        raise InvalidField("args", "the task is not known here, so its arguments cannot be checked")
-    if task.owned:
-        raise InvalidField("args", f"{task.name} belongs to a state of its own: its arguments cannot be changed")
-    return task.call(*(call.args if args is None else args), **(call.kwargs if kwargs is None else kwargs)).encode().decode()
-
-
-def _all(client: redis.Redis) -> list[DeadLetter]:
-    ids = [job_id.decode() for job_id in client.zrange(keys.DEAD, 0, -1, desc=True)]
-    found: list[DeadLetter] = []
-    for start in range(0, len(ids), PAGE):
-        found += [letter for letter in _read(client, ids[start : start + PAGE]) if letter is not None]
-    return found
-
-
-def _read(client: redis.Redis, ids: list[str]) -> list[DeadLetter | None]:
+def _read(client: redis.Redis, ids: list[str]) -> list[DeadLetter]:
+    """The letters that have a job."""
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.hgetall(keys.job(job_id))
-        return [_letter(job_id, fields) for job_id, fields in zip(ids, pipeline.execute(), strict=True)]
+        letters = [_letter(job_id, fields) for job_id, fields in zip(ids, pipeline.execute(), strict=True)]
+    return [letter for letter in letters if letter is not None]
 
 
 def _letter(job_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | None:

@@ -7,6 +7,7 @@ its lease writes nothing; a repeated call (the reply was lost) changes nothing.
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
 
@@ -15,17 +16,18 @@ import redis
 
 from jobs import keys
 from jobs.errors import UnknownTask
-from jobs.queue import attempts
+from jobs.queue import attempts, canvas_effects
 from jobs.queue.attempts import Attempt
-from jobs.queue.hooks import Effect, Ending
-from jobs.queue.job import Call
-from jobs.queue.script import beside
+from jobs.queue.hooks import Effect, Ending, add_effects
+from jobs.queue.job import CANCELLED_TTL_S, Call
+from jobs.queue.script import Argument, Script, beside
 from jobs.queue.task import Task, by_path
 
 FINISH = beside(__file__, "finish")
 RETRY = beside(__file__, "retry")
 BURY = beside(__file__, "bury")
 RELEASE = beside(__file__, "release")
+EXPIRE = beside(__file__, "expire")
 MAX_CRASHES = 3
 
 
@@ -70,59 +72,66 @@ class Claim:
         except ValueError:
             return default
 
+    def text(self, field: bytes) -> str:
+        """A field of the job's hash, empty when there is none."""
+        return self.hash.get(field, b"").decode(errors="replace")
+
+    def seconds(self, field: bytes, default: float) -> float:
+        """A duration or an instant in the job's hash; the default when there is none, or none that can be read."""
+        try:
+            return float(self.hash.get(field) or default)
+        except ValueError:
+            return default
+
     def call(self) -> Call:
         """What to run. Raises ValueError when the data is not a JSON call."""
         data = self.hash.get(b"data", b"")
         return Call.decode(data)
 
 
-def encode_result(result: Any) -> str:
-    """A result as RQ keeps it, empty for None. Raises TypeError when it is not JSON."""
-    if result is None:
-        return ""
+def encode_result(result: Any) -> bytes:
+    """A result as JSON. Raises TypeError when it is not JSON."""
     try:
-        return base64.b64encode(msgspec.json.encode(result)).decode()
+        return msgspec.json.encode(result)
     except (ValueError, RecursionError) as error:  # text that UTF-8 cannot hold, a list that holds itself
         raise TypeError(str(error)) from error
 
 
-def finish(client: redis.Redis, claim: Claim, now: float, encoded_result: str, result_ttl_s: int) -> Written:
-    """Acknowledges success."""
-    return Written(
-        FINISH(
-            client,
-            [
-                keys.job(claim.id),
-                keys.wip(claim.queue),
-                keys.finished(claim.queue),
-                keys.results(claim.id),
-                keys.worker(claim.worker),
-            ],
-            [
-                claim.id,
-                claim.execution,
-                claim.queue,
-                repr(now),
-                result_ttl_s,
-                encoded_result,
-                claim.worker,
-                repr(claim.started_at),
-            ],
-        )
-    )
+def finish(client: redis.Redis, claim: Claim, now: float, result: bytes, result_ttl_s: int) -> Written:
+    """Acknowledges success; `result` is JSON."""
+    places = [
+        keys.job(claim.id),
+        keys.wip(claim.queue),
+        keys.finished(claim.queue),
+        keys.results(claim.id),
+        keys.worker(claim.worker),
+        *([claim.text(b"unique")] if b"unique" in claim.hash else []),
+    ]
+    kept = "" if result == b"null" else base64.b64encode(result)  # RQ's way to keep a result
+    args: list[Argument] = [
+        claim.id,
+        claim.execution,
+        claim.queue,
+        repr(now),
+        result_ttl_s,
+        kept,
+        claim.worker,
+        repr(claim.started_at),
+    ]
+    effects = canvas_effects.finished(claim.text(b"canvas"), result.decode(), now) if b"canvas" in claim.hash else []
+    return _written(client, claim, effects, FINISH, places, args)
 
 
 def retry(client: redis.Redis, claim: Claim, failed: Attempt, delay_s: float) -> Written:
     """Ends the attempt; the next one is due `delay_s` after its end."""
     now = failed.ended_at
     history = attempts.append(claim.hash.get(b"attempts", b""), failed)
+    places = [keys.job(claim.id), keys.wip(claim.queue), keys.scheduled(claim.queue), keys.worker(claim.worker)]
+    due_at = repr(now + delay_s)
+    args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), due_at, claim.failures + 1, history, repr(delay_s)]
     with client.pipeline(transaction=True) as pipeline:
         add_effects(pipeline, _hooked(claim, "retried", failed), keys.wip(claim.queue), claim.member)
-        RETRY.in_multi(
-            pipeline,
-            [keys.job(claim.id), keys.wip(claim.queue), keys.scheduled(claim.queue), keys.worker(claim.worker)],
-            [claim.id, claim.execution, claim.queue, repr(now), repr(now + delay_s), claim.failures + 1, history],
-        )
+        RETRY.in_multi(pipeline, places, args)
         return Written(pipeline.execute()[-1])
 
 
@@ -143,6 +152,7 @@ def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = T
     history = attempts.append(claim.hash.get(b"attempts", b""), failed)
     with client.pipeline(transaction=True) as pipeline:
         effects = _hooked(claim, "died", failed)
+        effects += canvas_effects.ended(claim.text(b"canvas"), "dead", f"{failed.error_type}: {failed.error}", failed.ended_at)
         add_effects(pipeline, effects, keys.wip(claim.queue), claim.member if fenced else "")
         BURY.in_multi(
             pipeline,
@@ -151,7 +161,6 @@ def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = T
                 keys.wip(claim.queue),
                 keys.failed(claim.queue),
                 keys.results(claim.id),
-                keys.DEAD,
                 keys.worker(claim.worker),
             ],
             [
@@ -172,15 +181,19 @@ def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = T
         return Written(pipeline.execute()[-1])
 
 
-def release(client: redis.Redis, claim: Claim, now: float) -> Written:
-    """Hands the job back unfinished; no attempt is burned."""
-    return Written(
-        RELEASE(
-            client,
-            [keys.job(claim.id), keys.wip(claim.queue)],
-            [claim.id, claim.execution, claim.queue, repr(now)],
-        )
-    )
+def release(client: redis.Redis, claim: Claim, now: float, due_at: float | None = None) -> Written:
+    """Hands the job back unfinished, at once or to be run at `due_at`; no attempt is burned."""
+    places = [keys.job(claim.id), keys.wip(claim.queue), keys.scheduled(claim.queue)]
+    args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), "" if due_at is None else repr(due_at)]
+    return Written(RELEASE(client, places, args))
+
+
+def expire(client: redis.Redis, claim: Claim, now: float) -> Written:
+    """Ends a job that came too late to be started."""
+    reason = f"expired: not started by {datetime.fromtimestamp(claim.seconds(b'expires_at', 0.0), UTC):%Y-%m-%dT%H:%M:%SZ}"
+    args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), CANCELLED_TTL_S, reason]
+    effects = canvas_effects.ended(claim.text(b"canvas"), "expired", reason, now)
+    return _written(client, claim, effects, EXPIRE, [keys.job(claim.id), keys.wip(claim.queue)], args)
 
 
 def bury_crashed(client: redis.Redis, queue: str, member: str, now: float) -> Written:
@@ -216,7 +229,13 @@ def _hooked(claim: Claim, what: str, failed: Attempt) -> list[Effect]:
     return hook(ending)
 
 
-def add_effects(pipeline: redis.client.Pipeline, effects: Sequence[Effect], guard: str, member: str) -> None:
-    """Adds a hook's effects to a MULTI, each with its guard: the zset and the member that must still be there."""
-    for effect in effects:
-        effect.script.in_multi(pipeline, [*effect.keys, guard], [*effect.args, member])
+def _written(
+    client: redis.Redis, claim: Claim, effects: Sequence[Effect], script: Script, places: Sequence[str], args: Sequence[Argument]
+) -> Written:
+    """One round trip: the script alone, or in a MULTI behind what follows from it."""
+    if not effects:
+        return Written(script(client, places, args))
+    with client.pipeline(transaction=True) as pipeline:
+        add_effects(pipeline, effects, keys.wip(claim.queue), claim.member)
+        script.in_multi(pipeline, places, args)
+        return Written(pipeline.execute()[-1])

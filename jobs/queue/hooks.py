@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import redis
+
 from jobs.queue.script import Script
 
 
@@ -45,3 +47,9 @@ class Hooks(Protocol):
 
     def discarded(self, job_id: str, args: tuple[Any, ...], now: float) -> list[Effect]:
         """The dead letter is deleted for good."""
+
+
+def add_effects(pipeline: redis.client.Pipeline, effects: Sequence[Effect], guard: str, member: str) -> None:
+    """Adds a hook's effects to a MULTI, each with its guard: the zset and the member that must still be there."""
+    for effect in effects:
+        effect.script.in_multi(pipeline, [*effect.keys, guard], [*effect.args, member])

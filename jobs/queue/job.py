@@ -5,10 +5,15 @@ array, ready to travel into a script that creates it together with the state it 
 The call itself is kept uncompressed, which RQ reads as well; what RQ writes itself is compressed (rq 2.12.0 job.py `to_dict`).
 """
 
+import base64
+import functools
+import hashlib
 import json
+import math
+import os
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,15 +23,15 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 JOB_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
-QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-NEVER_EXPIRES = -1
-STOCK_RETRIES = 3
-STOCK_RETRY_DELAY_S = 1
-"""A stock worker knows no crash counter: it may rerun a job this often after its horse was killed."""
-MAX_DESCRIPTION = 120
+MAX_DESCRIPTION = 60
+"""Values of up to 64 bytes keep a small hash compact in Redis."""
+CANCELLED_TTL_S = 86_400
+"""How long a job that was cancelled, or expired, is kept for its readers."""
 ZLIB = b"x"
 """The first byte that zlib writes; a JSON call begins with a bracket."""
 MAX_DATA_BYTES = 64 * 1_048_576
+JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+"""What checks the arguments of a call also writes them: two encoders differ in what they take."""
 
 
 class JsonJob(Job):
@@ -38,11 +43,16 @@ class JsonJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job to be created. `fields` is the JSON array [field, value, ...] of its hash."""
+    """A job to be created. `fields` is the JSON array [field, value, ...] of its hash.
+
+    `lock` is the key that a unique job must get; `lasts` says until when it has it: `done`, or seconds.
+    """
 
     id: str
     queue: str
     fields: str
+    lock: str = ""
+    lasts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +65,7 @@ class Call:
 
     def encode(self) -> bytes:
         """RQ's `data` field: [function, instance, args, kwargs]."""
-        return msgspec.json.encode([self.path, None, self.args, self.kwargs])
+        return JSON.encode([self.path, None, self.args, self.kwargs]).encode()
 
     @classmethod
     def decode(cls, data: bytes) -> "Call":
@@ -79,42 +89,44 @@ def _inflated(data: bytes) -> bytes:
     return inflated
 
 
-def spec(
-    job_id: str,
-    queue: str,
-    call: Call,
-    *,
-    task_name: str,
-    now: float,
-    time_limit_s: float,
-    result_ttl_s: int,
-    owned: bool,
-) -> JobSpec:
-    """Builds the hash of a new job. `owned` jobs belong to an order or a buffer: never purged or cancelled alone."""
-    fields = {
-        "created_at": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ"),
-        "data": call.encode().decode(),
-        "task": task_name,
-        "description": _describe(task_name, call.args, call.kwargs),
-        "origin": queue,
-        "status": "created",
-        "timeout": str(max(1, round(time_limit_s))),
-        "time_limit_s": repr(time_limit_s),
-        "result_ttl": str(result_ttl_s),
-        "failure_ttl": str(NEVER_EXPIRES),
-        "failure_callback_name": "jobs.queue.stock.on_failure",
-        "success_callback_name": "",
-        "stopped_callback_name": "",
-        "retries_left": str(STOCK_RETRIES),
-        "retry_intervals": f"[{STOCK_RETRY_DELAY_S}]",
-    }
-    if owned:
-        fields["owned"] = "1"
-    return JobSpec(job_id, queue, json.dumps([part for pair in fields.items() for part in pair]))
+@dataclass(frozen=True, slots=True)
+class Template:
+    """What many jobs have in common: their queue and fields."""
+
+    queue: str
+    fields: str
 
 
-def _describe(task_name: str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> str:
-    parts = [json.dumps(value, default=str) for value in args]
-    parts += [f"{key}={json.dumps(value, default=str)}" for key, value in kwargs.items()]
+def job_fields(job: Mapping[str, str], common: str = "") -> str:
+    """RQ's hash of a new job as the JSON array that travels into a script; `common` is such an array of further fields."""
+    own = JSON.encode([part for pair in job.items() for part in pair])
+    return f"{own[:-1]},{common[1:]}" if common else own
+
+
+def new_id() -> str:
+    """A job's id: 20 random letters and digits. Shorter than a UUID: a waiting job holds its id twice, a finished one thrice."""
+    return base64.b64encode(os.urandom(15), altchars=b"xy").decode()
+
+
+def rq_time(at: float) -> str:
+    """An instant as RQ writes it: 2026-11-21T03:04:05.123456Z."""
+    second = math.floor(at)
+    return f"{_second(second)}.{math.floor((at - second) * 1_000_000):06d}Z"
+
+
+@functools.lru_cache(maxsize=1)
+def _second(at: int) -> str:
+    return datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def describe(task_name: str, call: Call) -> str:
+    """The call as text, in short: what RQ's tools show."""
+    parts = [repr(value) if type(value) is int else json.dumps(value) for value in call.args]
+    parts += [f"{key}={json.dumps(value)}" for key, value in call.kwargs.items()]
     text = f"{task_name}({', '.join(parts)})"
     return text if len(text) <= MAX_DESCRIPTION else text[: MAX_DESCRIPTION - 1] + "…"
+
+
+def unique_id(task_name: str, unique_key: str) -> str:
+    """The id of the one job of a task that a sender names by a key of its own."""
+    return "unique-" + hashlib.sha256(f"{task_name}\n{unique_key}".encode()).hexdigest()[:32]

@@ -1,24 +1,23 @@
-"""Jobs by name from programs that do not have the code: create, look at, cancel."""
+"""Jobs as their senders and operators see them: look at, cancel."""
 
 import base64
-import hashlib
 from typing import Any
 
 import msgspec
 import redis
+import redis.asyncio
 
 from jobs import keys
 from jobs.errors import Conflict, NotFound
-from jobs.queue import attempts
+from jobs.queue import attempts, canvas_effects, progress
 from jobs.queue.attempts import Attempt
-from jobs.queue.calling import enqueue
-from jobs.queue.job import Call
+from jobs.queue.hooks import add_effects
+from jobs.queue.job import CANCELLED_TTL_S, Call
 from jobs.queue.overview import instant
+from jobs.queue.progress import Progress
 from jobs.queue.script import beside
-from jobs.queue.task import by_name
 
 CANCEL = beside(__file__, "cancel")
-CANCELLED_TTL_S = 86_400
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,46 +37,44 @@ class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
     ended_at: float | None = None
     due_at: float | None = None
     worker: str | None = None
+    progress: Progress | None = None
     result: Any = None
     error: str | None = None
-
-
-def send(
-    client: redis.Redis,
-    task_name: str,
-    args: list[Any],
-    kwargs: dict[str, Any],
-    *,
-    now: float,
-    queue: str | None = None,
-    due_at: float | None = None,
-    unique_key: str | None = None,
-) -> tuple[str, bool]:
-    """Enqueues a job by its task's name; returns its id and whether it is new.
-
-    With a `unique_key` there is one job per task and key for as long as Redis knows it. Raises UnknownTask, InvalidField.
-    """
-    wanted = by_name(task_name)
-    job_id = None
-    if unique_key is not None:
-        digest = hashlib.sha256(f"{task_name}\n{unique_key}".encode()).hexdigest()
-        job_id = f"unique-{digest[:32]}"
-    job = wanted.spec(*args, job_id=job_id, now=now, queue=queue, **kwargs)
-    return job.id, enqueue(client, job, now=now, due_at=due_at)
+    reason: str | None = None
 
 
 def get(client: redis.Redis, job_id: str) -> JobView:
     """One job. Raises NotFound."""
     with client.pipeline(transaction=False) as pipeline:
-        pipeline.hgetall(keys.job(job_id))
-        pipeline.xrevrange(keys.results(job_id), count=1)
-        pipeline.zscore(keys.SCHEDULED_JOBS, job_id)
+        _ask(pipeline, job_id)
         found, results, due_at = pipeline.execute()
+    if due_at is None and found.get(b"status") == b"scheduled":
+        due_at = client.zscore(keys.scheduled(found.get(b"origin", b"").decode(errors="replace")), job_id)
+    return _view(job_id, found, results, due_at)
+
+
+async def get_async(client: redis.asyncio.Redis, job_id: str) -> JobView:
+    """The async twin of `get`."""
+    async with client.pipeline(transaction=False) as pipeline:
+        _ask(pipeline, job_id)
+        found, results, due_at = await pipeline.execute()
+    if due_at is None and found.get(b"status") == b"scheduled":
+        due_at = await client.zscore(keys.scheduled(found.get(b"origin", b"").decode(errors="replace")), job_id)
+    return _view(job_id, found, results, due_at)
+
+
+def _ask(pipeline: redis.client.Pipeline | redis.asyncio.client.Pipeline, job_id: str) -> None:
+    pipeline.hgetall(keys.job(job_id))
+    pipeline.xrevrange(keys.results(job_id), count=1)
+    pipeline.zscore(keys.SCHEDULED_JOBS, job_id)
+
+
+def _view(
+    job_id: str, found: dict[bytes, bytes], results: list[tuple[bytes, dict[bytes, bytes]]], due_at: float | None
+) -> JobView:
     if not found:
         raise NotFound("job", job_id)
-    text = {name.decode(): value.decode(errors="replace") for name, value in found.items()}
-    if due_at is None and text.get("status") == "scheduled":
-        due_at = client.zscore(keys.scheduled(text.get("origin", "")), job_id)
+    text = {name.decode(errors="replace"): value.decode(errors="replace") for name, value in found.items()}
     try:
         call: Call | None = Call.decode(found.get(b"data", b""))
     except ValueError:
@@ -97,21 +94,50 @@ def get(client: redis.Redis, job_id: str) -> JobView:
         ended_at=instant(text.get("ended_at")) or None,
         due_at=due_at,
         worker=text.get("worker_name") or None,
+        progress=progress.read(text.get("progress"), text.get("status", ""), instant(text.get("started_at"))),
         result=_result(results),
         error=text.get("error") if text.get("status") == "failed" else None,
+        reason=text.get("reason") if text.get("status") == "canceled" else None,
     )
 
 
 def cancel(client: redis.Redis, job_id: str, now: float) -> JobView:
     """Cancels a job that has not started. Raises NotFound, or Conflict for one that has or that belongs to an order."""
-    answer = CANCEL(client, [keys.job(job_id), keys.SCHEDULED_JOBS], [job_id, repr(now), CANCELLED_TTL_S]).decode()
+    member = client.hmget(keys.job(job_id), "origin", "canvas")
+    with client.pipeline(transaction=True) as pipeline:
+        _add_cancel(pipeline, job_id, now, *member)
+        _check_cancelled(job_id, pipeline.execute()[0].decode())
+    return get(client, job_id)
+
+
+async def cancel_async(client: redis.asyncio.Redis, job_id: str, now: float) -> JobView:
+    """The async twin of `cancel`."""
+    member = await client.hmget(keys.job(job_id), "origin", "canvas")
+    async with client.pipeline(transaction=True) as pipeline:
+        _add_cancel(pipeline, job_id, now, *member)
+        _check_cancelled(job_id, (await pipeline.execute())[0].decode())
+    return await get_async(client, job_id)
+
+
+def _add_cancel(
+    pipeline: redis.client.Pipeline | redis.asyncio.client.Pipeline,
+    job_id: str,
+    now: float,
+    origin: bytes | None,
+    canvas: bytes | None,
+) -> None:
+    CANCEL.in_multi(pipeline, [keys.job(job_id), keys.SCHEDULED_JOBS], [job_id, repr(now), CANCELLED_TTL_S])
+    effects = canvas_effects.ended((canvas or b"").decode(), "cancelled", "by an operator", now)
+    add_effects(pipeline, effects, keys.canceled((origin or b"").decode()), job_id)
+
+
+def _check_cancelled(job_id: str, answer: str) -> None:
     if answer == "unknown":
         raise NotFound("job", job_id)
     if answer == "owned":
         raise Conflict("the job belongs to an order or a buffer and cannot be cancelled alone; cancel the order instead")
     if answer not in ("cancelled", "canceled"):
         raise Conflict(f"the job is {answer} and cannot be cancelled", answer)
-    return get(client, job_id)
 
 
 def _result(results: list[tuple[bytes, dict[bytes, bytes]]]) -> Any:

@@ -1,12 +1,14 @@
 """What operators see of the queue: queues and workers, read in a few round trips."""
 
 import contextlib
+from collections.abc import Sequence
 from datetime import datetime
 
 import msgspec
 import redis
 
 from jobs import keys
+from jobs.queue.priorities import base
 from jobs.queue.script import beside
 
 PURGE = beside(__file__, "purge")
@@ -15,7 +17,8 @@ WINDOW_MINUTES = 2
 
 
 class QueueInfo(msgspec.Struct, frozen=True):
-    """One queue. Rates are jobs a second over the last one to two minutes, `oldest_age_s` the age of the oldest ready job."""
+    """One queue. Rates are jobs a second over the last one to two minutes, `held` those of `depth` that wait for the limits of
+    their tasks, `oldest_age_s` the age of the oldest of the others: more workers or less load would not help those held."""
 
     name: str
     depth: int
@@ -31,6 +34,9 @@ class QueueInfo(msgspec.Struct, frozen=True):
     retried: int
     dead: int
     reclaimed: int
+    expired: int = 0
+    deferred: int = 0
+    held: int = 0
 
 
 class WorkerInfo(msgspec.Struct, frozen=True):
@@ -56,8 +62,9 @@ def queue_names(client: redis.Redis) -> list[str]:
 
 
 def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
-    """All queues, in two round trips."""
+    """All queues, in three round trips, or four when jobs are held."""
     names = queue_names(client)
+    held = held_jobs(client, names)
     minute = int(now // 60)
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
@@ -66,7 +73,7 @@ def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
             pipeline.zcard(keys.wip(name))
             pipeline.zcard(keys.scheduled(name))
             pipeline.zcard(keys.failed(name))
-            pipeline.exists(keys.paused(name))
+            pipeline.exists(keys.paused(base(name)))
             pipeline.hgetall(keys.totals(name))
             for past in range(WINDOW_MINUTES):
                 pipeline.hmget(keys.stats(name, minute - past), "enqueued", "finished", "dead")
@@ -79,11 +86,12 @@ def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
     for name, age_s, row in zip(names, ages, rows, strict=True):
         depth, _oldest, started, scheduled, failed, paused, totals, *minutes = row
         counts = {field.decode(): int(value) for field, value in totals.items()}
+        waiting = sum(number for (queue, _task), number in held.items() if queue == name)
         rates = [sum(int(part[index] or 0) for part in minutes) / span_s for index in range(3)]
         infos.append(
             QueueInfo(
                 name=name,
-                depth=depth,
+                depth=depth + waiting,
                 oldest_age_s=age_s,
                 started=started,
                 scheduled=scheduled,
@@ -96,9 +104,25 @@ def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
                 retried=counts.get("retried", 0),
                 dead=counts.get("dead", 0),
                 reclaimed=counts.get("reclaimed", 0),
+                expired=counts.get("expired", 0),
+                deferred=counts.get("deferred", 0),
+                held=waiting,
             )
         )
     return infos
+
+
+def held_jobs(client: redis.Redis, names: Sequence[str]) -> dict[tuple[str, str], int]:
+    """How many jobs of these queues wait for the limits of their task: (queue, task) -> number."""
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.zrange(keys.held(name), 0, -1)
+        tasks = pipeline.execute()
+    places = [(name, task.decode()) for name, found in zip(names, tasks, strict=True) for task in found]
+    with client.pipeline(transaction=False) as pipeline:
+        for name, task in places:
+            pipeline.llen(keys.held_jobs(name, task))
+        return dict(zip(places, pipeline.execute(), strict=True))
 
 
 def _ages(client: redis.Redis, ids: list[bytes | None], now: float) -> list[float]:
@@ -150,18 +174,19 @@ def _worker(name: str, text: dict[str, str]) -> WorkerInfo:
 
 
 def pause(client: redis.Redis, name: str) -> None:
-    """Our workers claim nothing from the queue until it is resumed; stock workers do not know of it."""
-    client.set(keys.paused(name), "1")
+    """Our workers claim nothing from the queue, of whatever priority, until it is resumed; stock workers do not know of it."""
+    client.set(keys.paused(base(name)), "1")
 
 
 def resume(client: redis.Redis, name: str) -> None:
     """Ends a pause and wakes the queue's workers."""
-    client.delete(keys.paused(name))
-    client.lpush(keys.bell(name), "1")
-    client.ltrim(keys.bell(name), 0, 7)
+    bell = keys.bell(base(name))
+    client.delete(keys.paused(base(name)))
+    client.lpush(bell, "1")
+    client.ltrim(bell, 0, 7)
 
 
 def purge(client: redis.Redis, name: str) -> tuple[int, int]:
     """Deletes the ready jobs of a queue; returns (purged, kept). Jobs that belong to an order or a buffer are kept."""
-    purged, kept, _unseen = PURGE(client, [keys.queue(name)], [PURGE_LIMIT])
+    purged, kept = PURGE(client, [keys.queue(name), keys.held(name)], [PURGE_LIMIT])
     return int(purged), int(kept)

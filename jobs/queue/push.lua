@@ -22,43 +22,89 @@ local function iso(now)
     math.floor(rest / 3600), math.floor(rest % 3600 / 60), rest % 60, micros)
 end
 
+-- The queue whose workers serve this one: `picking.high` and `picking.low` are served by those of `picking`.
+local function base(queue)
+  return string.match(queue, '^(.+)%.high$') or string.match(queue, '^(.+)%.low$') or queue
+end
+
 local function count(queue, field, now, n)
   local key = 'turnstile:stats:' .. queue .. ':' .. math.floor(now / 60)
-  redis.call('HINCRBY', key, field, n)
-  redis.call('EXPIRE', key, 600)
+  if redis.call('HINCRBY', key, field, n) == n then
+    redis.call('EXPIRE', key, 600)
+  end
   redis.call('HINCRBY', 'turnstile:totals:' .. queue, field, n)
 end
 
-local function ring(queue)
-  local bell = 'turnstile:bell:' .. queue
-  redis.call('LPUSH', bell, '1')
-  redis.call('LTRIM', bell, 0, 7)
+local MAX_BELL = 8
+
+-- Makes the queue known, counts n jobs in, and wakes its workers. `length`, where the caller knows it, is that of the
+-- queue now: what waited before has made the queue known, and has rung as often as a bell can.
+local function announce(queue, now, n, length)
+  local before = length and length - n or 0
+  if before == 0 then
+    redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+  end
+  count(queue, 'enqueued', now, n)
+  if before < MAX_BELL then
+    local bell = 'turnstile:bell:' .. base(queue)
+    if redis.call('LPUSH', bell, '1') > MAX_BELL then
+      redis.call('LTRIM', bell, 0, MAX_BELL - 1)
+    end
+  end
 end
 
 -- Puts an existing job on its queue; `front` for jobs that come back.
 local function push(id, queue, now, front)
   redis.call('HSET', 'rq:job:' .. id, 'status', 'queued', 'origin', queue, 'enqueued_at', iso(now))
-  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
-  redis.call(front and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id)
-  count(queue, 'enqueued', now, 1)
-  ring(queue)
+  announce(queue, now, 1, redis.call(front and 'LPUSH' or 'RPUSH', 'rq:queue:' .. queue, id))
 end
 
--- Writes a new job's hash; false when the id exists already: sent twice is created once.
-local function create(id, fields)
+-- Whether a job waits to be claimed: in its queue's list, or held back by the limits of its task.
+local function waits(id, queue)
+  if redis.call('LPOS', 'rq:queue:' .. queue, id) then
+    return true
+  end
+  local task = redis.call('HGET', 'rq:job:' .. id, 'limited')
+  return task and redis.call('LPOS', 'turnstile:held:' .. queue .. ':' .. task, id) and true or false
+end
+
+-- Writes a new job's hash, with further fields; false when the id exists already: sent twice is created once.
+local function create(id, fields, ...)
   local key = 'rq:job:' .. id
   if redis.call('EXISTS', key) == 1 then
     return false
   end
-  redis.call('HSET', key, unpack(cjson.decode(fields)))
+  local flat = cjson.decode(fields)
+  for _, part in ipairs({...}) do
+    flat[#flat + 1] = part
+  end
+  redis.call('HSET', key, unpack(flat))
   return true
+end
+
+-- Creates a job that waits in Redis until it is due; false when the id exists already.
+local function hold(id, queue, fields, due_at, set)
+  if not create(id, fields, 'status', 'scheduled') then
+    return false
+  end
+  redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
+  redis.call('ZADD', set, due_at, id)
+  return true
+end
+
+-- Creates a job and puts it on its queue, which its caller announces; returns the queue's length, or false when the id
+-- exists already. `enqueued_at` is now as RQ writes it.
+local function place(id, queue, fields, enqueued_at)
+  return create(id, fields, 'status', 'queued', 'enqueued_at', enqueued_at)
+    and redis.call('RPUSH', 'rq:queue:' .. queue, id)
 end
 
 -- Creates a job and puts it on its queue; false when the id exists already.
 local function enqueue(id, queue, fields, now)
-  if not create(id, fields) then
+  local length = place(id, queue, fields, iso(now))
+  if not length then
     return false
   end
-  push(id, queue, now, false)
+  announce(queue, now, 1, length)
   return true
 end

@@ -12,8 +12,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   local id = string.match(member, '^([^:]+)') or member
   local job_key = 'rq:job:' .. id
   local status = redis.call('HGET', job_key, 'status')
-  local waits = status == 'queued' and redis.call('LPOS', 'rq:queue:' .. queue, id)
-  if (status == 'started' or status == 'queued') and not waits then
+  if status == 'started' or status == 'queued' and not waits(id, queue) then
     local crashes = tonumber(redis.call('HGET', job_key, 'crashes') or 0) + 1
     if crashes >= max_crashes then
       poison[#poison + 1] = member

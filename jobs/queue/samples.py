@@ -7,6 +7,7 @@ import time
 
 from jobs import connections, keys
 from jobs.queue.backoff import Backoff
+from jobs.queue.batches import Item, batch
 from jobs.queue.running import running_job
 from jobs.queue.task import task
 
@@ -40,6 +41,17 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+@task(name="samples.progress")
+def progress(steps: int, pause_s: float = 0.1) -> int:
+    """Takes that many steps with a pause after each and reports them; returns how many."""
+    job = running_job()
+    for step in range(steps):
+        job.progress(step, steps, f"step {step + 1} of {steps}")
+        time.sleep(pause_s)
+    job.progress(steps, steps, "done")
+    return steps
+
+
 @task(name="samples.fail_times", retry=FAIL_FAST)
 def fail_times(n: int, key: str) -> int:
     """Fails in its first n attempts, then returns the attempt's number."""
@@ -58,3 +70,9 @@ def crash(key: str) -> int:
     if starts == 1:
         os.kill(os.getpid(), signal.SIGKILL)
     return int(starts)
+
+
+@batch(name="samples.sum_up", linger_s=1.0)
+def sum_up(items: list[Item]) -> list[float]:
+    """The sum of each item, a list of numbers. When one is not, each goes on alone, and that one fails."""
+    return [sum(item.value) for item in items]

@@ -15,6 +15,8 @@ import redis
 import redis.asyncio
 
 INCLUDE = re.compile(r"^--! include (\S+\.lua)$", re.MULTILINE)
+COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
+"""Whole lines: in a MULTI a script is sent with its source."""
 QUEUE_DIR = Path(__file__).parent
 
 Argument = str | bytes | int | float
@@ -25,13 +27,13 @@ class Script:
 
     def __init__(self, path: Path) -> None:
         self.name = path.stem
-        self.source = _with_includes(path).encode()
+        self.source = COMMENT.sub("", _with_includes(path)).encode()
         self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
 
     def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Runs the script. `Any`: its RETURNS line says what comes back."""
         try:
-            return client.evalsha(self.sha, len(keys), *keys, *args)
+            return _execute(client, "EVALSHA", self.sha, len(keys), *keys, *args)
         except redis.exceptions.NoScriptError:
             return client.eval(self.source, len(keys), *keys, *args)
 
@@ -60,6 +62,22 @@ def script(path: Path) -> Script:
 def beside(module_file: str, name: str) -> Script:
     """The script `name.lua` in the folder of the module that asks."""
     return script(Path(module_file).parent / f"{name}.lua")
+
+
+def _execute(client: redis.Redis, *command: Argument) -> Any:
+    """redis-py's `execute_command` without its metrics, which cost as much as a script: same pool, health check, retries."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        packed = connection.pack_command(*command)
+
+        def exchange() -> Any:
+            connection.send_packed_command(packed)
+            return connection.read_response()
+
+        return connection.retry.call_with_retry(exchange, lambda _error: connection.disconnect())
+    finally:
+        pool.release(connection)
 
 
 def _with_includes(path: Path) -> str:

@@ -6,7 +6,6 @@ callback - a horse killed by a signal - meets the static intervals in the hash a
 """
 
 import math
-import random
 import time
 from typing import Any
 
@@ -15,11 +14,12 @@ from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
 from jobs import keys, log
-from jobs.errors import UnknownTask
-from jobs.queue import ending
+from jobs.errors import Permanent
+from jobs.queue import canvas_effects, ending, settling
 from jobs.queue.attempts import failed_attempt
-from jobs.queue.backoff import Dead, Retry, decide
+from jobs.queue.backoff import Dead, Defer, Retry
 from jobs.queue.ending import MAX_CRASHES, Claim
+from jobs.queue.hooks import add_effects
 
 logger = log.get("stock")
 
@@ -32,6 +32,21 @@ def on_failure(job: Job, connection: redis.Redis, _error_type: Any, error: BaseE
         logger.exception("failure callback", job_id=job.id)
 
 
+def on_success(job: Job, connection: redis.Redis, result: Any) -> None:
+    """Hands the result of a member of a canvas over, before the stock worker writes that it has finished.
+
+    What it raises makes the attempt a failed one: the job is run again rather than the canvas left waiting.
+    """
+    field = connection.hget(keys.job(job.id), "canvas") or b""
+    try:
+        effects = canvas_effects.finished(field.decode(), ending.encode_result(result).decode(), time.time())
+    except TypeError as error:
+        raise Permanent(f"the result is not JSON: {error}") from error
+    with connection.pipeline(transaction=True) as pipeline:
+        add_effects(pipeline, effects, keys.wip(job.origin), "")
+        pipeline.execute()
+
+
 def _decide_for(job: Job, client: redis.Redis, error: BaseException) -> None:
     now = time.time()
     fields = client.hgetall(keys.job(job.id))
@@ -42,17 +57,15 @@ def _decide_for(job: Job, client: redis.Redis, error: BaseException) -> None:
         _count_crash(job, client, claim, now)
         return
     failed = failed_attempt(claim.attempt, started_at, now, worker, error)
-    try:
-        outcome = decide(ending.task_of(claim).retry, claim.attempt, error, random.random())
-    except (UnknownTask, ValueError):
-        outcome = Dead("permanent")
-    if isinstance(outcome, Retry):
-        ending.note_retry(client, claim, failed)
-        job.retries_left = 1
-        job.retry_intervals = [math.ceil(outcome.delay_s)]
-    else:
-        ending.bury(client, claim, failed, fenced=False)
-        job.retries_left = 0
+    match settling.follows(claim, error, now):
+        case Retry(delay_s):
+            ending.note_retry(client, claim, failed)
+            job.retries_left, job.retry_intervals = 1, [math.ceil(delay_s)]
+        case Defer(delay_s):  # no attempt: nothing is noted
+            job.retries_left, job.retry_intervals = 1, [math.ceil(delay_s)]
+        case Dead():
+            ending.bury(client, claim, failed, fenced=False)
+            job.retries_left = 0
 
 
 def _count_crash(job: Job, client: redis.Redis, claim: Claim, now: float) -> None:

@@ -1,57 +1,81 @@
 """Tasks: functions that may run as jobs, declared with `@task`, known by name on the allow-list.
 
-A worker runs only what is registered here; a program that enqueues needs the declaration or goes through
-the HTTP API. The decorated name is a `Task`: calling it runs the function, as a stock worker does.
+A worker runs only what is registered here. The decorated name is a `Task`: calling it runs the function, as a stock worker
+does; `delay` and its like (calling.py) make a job of the call.
 """
 
+import hashlib
 import inspect
+import json
+import math
 import re
 import time
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+from jobs import keys
 from jobs.errors import InvalidField, UnknownTask
 from jobs.queue.backoff import Backoff
+from jobs.queue.calling import Calling
 from jobs.queue.hooks import Hooks
-from jobs.queue.job import JOB_ID, Call, JobSpec, spec
+from jobs.queue.job import JOB_ID, JSON, Call, JobSpec, Template, describe, job_fields, new_id, rq_time
+from jobs.queue.limits import Rate, parse_rate
+from jobs.queue.options import DEFAULT_TIME_LIMIT_S, Options, Priority, check_queue
+from jobs.queue.routing import routed
+from jobs.settings import Settings, current
 
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
-DEFAULT_TIME_LIMIT_S = 180.0
-DEFAULT_RESULT_TTL_S = 500
+DEFAULT_QUEUE = "default"
+NEVER_EXPIRES = -1
+STOCK_RETRIES = 3
+STOCK_RETRY_DELAY_S = 1
+"""A stock worker knows no crash counter: it may rerun a job this often after its horse was killed."""
 
+PLAIN = (int, bool, type(None))
+"""Types whose every value is JSON."""
 
 Policy = Backoff | Callable[[], Backoff]
 """A retry policy, or a function that gives it, for one that stands in the settings: importing a task reads no environment."""
 
 
-class Task:
-    """A registered function and how its jobs are run."""
+class Task(Calling):
+    """A registered function and how its jobs are called and run."""
 
     def __init__(
         self,
         function: Callable[..., Any],
         *,
         name: str,
-        queue: str,
+        queue: str = DEFAULT_QUEUE,
+        options: Options,
         retry: Policy,
-        time_limit_s: float,
-        result_ttl_s: int,
-        hooks: Hooks | None,
-        owned: bool,
+        rate_limit: str | None = None,
+        max_concurrent: int | None = None,
+        hooks: Hooks | None = None,
+        owned: bool = False,
+        path: str = "",
+        signature: inspect.Signature | None = None,
+        limited: bool = False,
     ) -> None:
         if not NAME.fullmatch(name):
             raise ValueError(f"task name {name!r}: lower-case words joined by dots are needed")
+        if max_concurrent is not None and (max_concurrent < 1 or max_concurrent != int(max_concurrent)):
+            raise ValueError(f"task {name!r}: max_concurrent must be a whole number of at least 1")
+        super().__init__(self, options)
         self.function = function
+        self._declared_queue = queue
         self.name = name
-        self.path = f"{function.__module__}.{function.__qualname__}"
-        self.queue = queue
+        self.path = path or f"{function.__module__}.{function.__qualname__}"
         self._retry = retry
-        self.time_limit_s = time_limit_s
-        self.result_ttl_s = result_ttl_s
+        self.rate_limit: Rate | None = None if rate_limit is None else parse_rate(rate_limit)
+        self.max_concurrent = max_concurrent
+        self.limited = limited or self.rate_limit is not None or max_concurrent is not None
         self.hooks = hooks
         self.owned = owned or hooks is not None
-        self.signature = inspect.signature(function)
+        self.signature = signature or inspect.signature(function)
+        self._positional = _positional(self.signature)
+        self._template: tuple[Settings, Options, Template] | None = None
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -62,6 +86,11 @@ class Task:
         """The policy that decides what follows a failed attempt."""
         return self._retry if isinstance(self._retry, Backoff) else self._retry()
 
+    @property
+    def queue(self) -> str:
+        """The queue of its jobs, unless a call names another one: as the settings route it, or as it was declared."""
+        return routed(self.name, self._declared_queue)
+
     def arguments(self, call: Call) -> tuple[Any, ...] | None:
         """The call's arguments in the order in which the function names them; None when it cannot take them."""
         try:
@@ -71,34 +100,142 @@ class Task:
 
     def call(self, *args: Any, **kwargs: Any) -> Call:
         """A call of this task. Raises InvalidField for arguments that it cannot take or that are not JSON."""
+        if not kwargs and len(args) in self._positional and all(map(_is_plain, args)):
+            return Call(self.path, args, kwargs)  # what the rest would find out, in a tenth of its time
         try:
-            self.signature.bind(*args, **kwargs)
+            bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise InvalidField("args", f"{self.name}{self.signature}: {error}") from None
-        call = Call(self.path, args, kwargs)
         try:
-            call.encode()
-        except (TypeError, ValueError) as error:
-            raise InvalidField("args", f"{self.name}: arguments must be JSON: {error}") from None
-        return call
+            _check_json([*args, *kwargs, *kwargs.values()])
+        except (TypeError, ValueError, RecursionError) as error:
+            culprit, reason = next(_not_json(bound.arguments), ("args", error))
+            raise InvalidField("args", f"{self.name}: argument {culprit!r} must be JSON: {reason}") from None
+        return Call(self.path, args, kwargs)
 
     def spec(
         self, *args: Any, job_id: str | None = None, now: float | None = None, queue: str | None = None, **kwargs: Any
     ) -> JobSpec:
         """A job of this task that does not exist yet. Raises InvalidField when the call cannot work."""
+        options = self.defaults if queue is None else replace(self.defaults, queue=queue)
+        return self.build(options, args, kwargs, job_id=job_id, now=now)
+
+    def build(
+        self,
+        options: Options,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        *,
+        job_id: str | None = None,
+        now: float | None = None,
+        due_at: float | None = None,
+    ) -> JobSpec:
+        """`spec` with options of this call, and the instant (Unix seconds) until which the job will be held."""
         call = self.call(*args, **kwargs)
         if job_id is not None and not JOB_ID.fullmatch(job_id):
             raise InvalidField("job_id", "only letters, digits, _ and -, at most 128")
-        return spec(
-            job_id or uuid.uuid4().hex,
-            queue or self.queue,
-            call,
-            task_name=self.name,
-            now=time.time() if now is None else now,
-            time_limit_s=self.time_limit_s,
-            result_ttl_s=self.result_ttl_s,
-            owned=self.owned,
-        )
+        if due_at is not None and not math.isfinite(due_at):
+            raise InvalidField("due_at", f"a number of seconds is needed, not {due_at!r}")
+        now = time.time() if now is None else now
+        template = self._template_for(options)
+        fields = {"created_at": rq_time(now), "data": call.encode().decode(), "description": describe(self.name, call)}
+        if options.expires_s is not None:
+            fields["expires_at"] = repr(max(now, due_at or now) + options.expires_s)
+        lock, lasts = self._lock(options, call)
+        if lasts == "done":
+            fields["unique"] = lock
+        return JobSpec(job_id or new_id(), template.queue, job_fields(fields, template.fields), lock, lasts)
+
+    def _template_for(self, options: Options) -> Template:
+        """What all jobs of this task with these options have in common; kept for the next call."""
+        settings = current()
+        kept = self._template
+        if kept is None or kept[0] is not settings or kept[1] is not options:
+            kept = self._template = (settings, options, self._make_template(options))
+        return kept[2]
+
+    def _make_template(self, options: Options) -> Template:
+        queue = options.placed_on(options.queue or self.queue)
+        fields = {
+            "origin": queue,
+            "task": self.name,
+            "timeout": str(max(1, round(options.time_limit_s))),
+            "result_ttl": str(options.keeps_s()),
+            "failure_ttl": str(NEVER_EXPIRES),
+            "failure_callback_name": "jobs.queue.stock.on_failure",
+            "retries_left": str(STOCK_RETRIES),
+            "retry_intervals": f"[{STOCK_RETRY_DELAY_S}]",
+        }
+        if options.time_limit_s != int(options.time_limit_s):
+            fields["time_limit_s"] = repr(options.time_limit_s)
+        if options.soft_time_limit_s is not None:
+            fields["soft_time_limit_s"] = repr(options.soft_time_limit_s)
+        if options.retry is not None:
+            fields["retry"] = options.retry.encode()
+        if self.limited:
+            fields["limited"] = self.name
+        if self.owned:
+            fields["owned"] = "1"
+        return Template(queue, job_fields(fields))
+
+    def _lock(self, options: Options, call: Call) -> tuple[str, str]:
+        if not options.unique:
+            return "", ""
+        bound = self.signature.bind(*call.args, **call.kwargs)
+        bound.apply_defaults()
+        named = json.dumps({name: plain(value) for name, value in bound.arguments.items()}, sort_keys=True)
+        digest = hashlib.sha256(f"{self.name}\n{named}".encode()).hexdigest()[:32]
+        return keys.unique(digest), "done" if options.unique is True else repr(float(options.unique))
+
+
+def _positional(signature: inspect.Signature) -> range:
+    """How many arguments, all of them positional, the function surely takes."""
+    parameters = signature.parameters.values()
+    if any(parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty for parameter in parameters):
+        return range(0)
+    positional = [
+        parameter for parameter in parameters if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    return range(sum(parameter.default is parameter.empty for parameter in positional), len(positional) + 1)
+
+
+def _is_plain(value: Any) -> bool:
+    return type(value) in PLAIN or (type(value) is str and value.isascii())
+
+
+def _not_json(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Exception]]:
+    for name, value in arguments.items():
+        try:
+            _check_json(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            yield name, error
+
+
+def _check_json(value: Any) -> None:
+    text = JSON.encode(value)
+    text.encode()  # refuses lone surrogates
+    if "{" in text:
+        _check_keys(value)
+
+
+def _check_keys(value: Any) -> None:
+    """The encoder takes keys that are numbers, or None, and they would arrive as text."""
+    if isinstance(value, dict):
+        for key, held in value.items():
+            if not isinstance(key, str):
+                raise TypeError(f"the key {key!r} of an object must be text")
+            _check_keys(held)
+    elif isinstance(value, list | tuple):
+        for held in value:
+            _check_keys(held)
+
+
+def plain(default: Any) -> Any:
+    """A parameter's default as another program knows it; None for one that is not JSON."""
+    try:
+        return json.loads(JSON.encode(default))
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 REGISTRY: dict[str, Task] = {}
@@ -109,23 +246,49 @@ _BY_PATH: dict[str, Task] = {}
 def task(
     *,
     name: str,
-    queue: str = "default",
+    queue: str = DEFAULT_QUEUE,
     retry: Policy | None = None,
     time_limit_s: float = DEFAULT_TIME_LIMIT_S,
-    result_ttl_s: int = DEFAULT_RESULT_TTL_S,
+    soft_time_limit_s: float | None = None,
+    rate_limit: str | None = None,
+    max_concurrent: int | None = None,
+    unique: bool | float = False,
+    priority: Priority = "normal",
+    ignore_result: bool = False,
+    result_ttl_s: int | None = None,
+    expires_s: float | None = None,
     hooks: Hooks | None = None,
     owned: bool = False,
 ) -> Callable[[Callable[..., Any]], Task]:
-    """Registers a function as a task. Sync and `async def` functions both work; arguments and results must be JSON."""
+    """Registers a function as a task. Sync and `async def` functions both work; arguments and results must be JSON.
+
+    Options are those of `Options`; `rate_limit` ("50/s") and `max_concurrent` hold across all workers. An `owned` job belongs to
+    a state (an order, a buffer): it is never purged or cancelled alone. Raises ValueError for what cannot be.
+    """
+    try:
+        check_queue(queue)
+        options = Options(
+            priority=priority,
+            time_limit_s=time_limit_s,
+            soft_time_limit_s=soft_time_limit_s,
+            result_ttl_s=result_ttl_s,
+            ignore_result=ignore_result,
+            expires_s=expires_s,
+            unique=unique,
+        )
+        options.placed_on(queue)
+    except InvalidField as error:
+        raise ValueError(f"task {name!r}: {error}") from None
 
     def register(function: Callable[..., Any]) -> Task:
         made = Task(
             function,
             name=name,
             queue=queue,
+            options=options,
             retry=retry or Backoff(),
-            time_limit_s=time_limit_s,
-            result_ttl_s=result_ttl_s,
+            rate_limit=rate_limit,
+            max_concurrent=max_concurrent,
             hooks=hooks,
             owned=owned,
         )

@@ -10,7 +10,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.errors import DrainTimeout, JobInterrupted, JobStopped, TimeLimitExceeded
+from jobs.errors import DrainTimeout, JobInterrupted, JobStopped, SoftTimeLimitExceeded, TimeLimitExceeded
+from jobs.queue.coroutines import Interruptible
 from jobs.queue.ending import Claim
 
 WAKE = signal.SIGUSR1
@@ -20,8 +21,10 @@ WAKE = signal.SIGUSR1
 @dataclass(slots=True)
 class _Watched:
     claim: Claim
-    deadline: float
     limit_s: float
+    deadline: float
+    soft_limit_s: float
+    soft_deadline: float
 
 
 class Watch:
@@ -33,6 +36,7 @@ class Watch:
         self._changed = threading.Condition()
         self._watched: _Watched | None = None
         self._pending: JobInterrupted | None = None
+        self._coroutine: Interruptible | None = None
         self._drain_deadline: float | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="watch", daemon=True)
@@ -50,18 +54,23 @@ class Watch:
             self._changed.notify()
         self._thread.join(timeout=self._interval_s + 1)
 
-    def begin(self, claim: Claim, limit_s: float) -> None:
+    def begin(self, claim: Claim, limit_s: float, soft_limit_s: float) -> None:
         """A job starts on the main thread: from now on it may be interrupted."""
+        now = time.monotonic()
         with self._changed:
-            self._watched = _Watched(claim, time.monotonic() + limit_s, limit_s)
+            self._watched = _Watched(claim, limit_s, now + limit_s, soft_limit_s, now + soft_limit_s)
             self._changed.notify()
+
+    def awaits(self, running: Interruptible | None) -> None:
+        """The job goes on as a coroutine, in whose awaits it is to be interrupted."""
+        self._coroutine = running
 
     def end(self) -> None:
         """The job's code has returned: what comes too late is dropped. The lease is kept until `begin` or `idle`."""
         with self._changed:
             self._pending = None
             if self._watched is not None:
-                self._watched.deadline = float("inf")
+                self._watched.deadline = self._watched.soft_deadline = float("inf")
 
     def idle(self) -> None:
         """The job has been acknowledged: there is no lease to keep."""
@@ -87,8 +96,14 @@ class Watch:
 
     def _deliver(self, _signal: int, _frame: object) -> None:
         reason, self._pending = self._pending, None
-        if reason is not None:
+        running, self._coroutine = self._coroutine, None
+        if reason is None:
+            return
+        if running is None:
             raise reason
+        running.interrupt(reason)
+        if not isinstance(reason, TimeLimitExceeded):
+            self._coroutine = running  # a hard limit that the coroutine does not reach is raised as it is the next time
 
     def _run(self) -> None:
         next_beat = 0.0
@@ -108,11 +123,14 @@ class Watch:
     def _next_deadline(self) -> float:
         if self._watched is None:
             return float("inf")
-        return self._watched.deadline
+        return min(self._watched.deadline, self._watched.soft_deadline)
 
     def _enforce(self, watched: _Watched, now: float) -> None:
         if now >= watched.deadline:
             self.interrupt(TimeLimitExceeded(watched.limit_s))
             watched.deadline = now + self._interval_s
+        elif now >= watched.soft_deadline:
+            watched.soft_deadline = float("inf")
+            self.interrupt(SoftTimeLimitExceeded(watched.soft_limit_s))
         elif self._drain_deadline is not None and now >= self._drain_deadline:
             self.interrupt(DrainTimeout())

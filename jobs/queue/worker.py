@@ -7,12 +7,13 @@ One job at a time, on the main thread. A heartbeat thread (watch.py) keeps the l
 import asyncio
 import inspect
 import logging
+import math
 import os
 import random
 import signal
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import redis
@@ -22,19 +23,21 @@ from rq.utils import now as rq_now
 from rq.worker import BaseWorker, WorkerStatus
 
 from jobs import connections, keys, log
-from jobs.errors import DrainTimeout, Permanent, UnknownTask
-from jobs.queue import ending
-from jobs.queue.attempts import failed_attempt
-from jobs.queue.backoff import Dead, Retry, decide
+from jobs.errors import Permanent
+from jobs.queue import canvas as _canvas  # noqa: F401  its chunk task is on every worker's allow-list
+from jobs.queue import catalogue, ending, limits, settling
+from jobs.queue.budget import Budget
+from jobs.queue.claiming import Claimer
+from jobs.queue.coroutines import Interruptible
 from jobs.queue.ending import Claim, Written
 from jobs.queue.job import JsonJob
 from jobs.queue.running import RunningJob, set_running_job
 from jobs.queue.script import beside
-from jobs.queue.task import Task
+from jobs.queue.settling import Settled
+from jobs.queue.task import REGISTRY, Task
 from jobs.queue.watch import Watch
 from jobs.settings import current
 
-CLAIM = beside(__file__, "claim")
 EXTEND = beside(__file__, "extend")
 HEARTBEAT_S = 1.0
 LOOK_S = 0.2
@@ -57,11 +60,13 @@ class Worker(BaseWorker):
         options.update(serializer=JSONSerializer, job_class=JsonJob)
         super().__init__(names, name or f"{'-'.join(names)}-{os.getpid()}-{uuid.uuid4().hex[:6]}", **options)
         self._settings = current()
+        self._claimer = Claimer(self.connection, self.queue_names(), self.name, self._settings.lease_s)
         self._stopping = False
         self._signals = 0
         self._stop_at = float("inf")
         self._watch = Watch(self._beat, HEARTBEAT_S)
         self._claim: Claim | None = None
+        self._budget = Budget()
 
     # --- RQ's hooks -----------------------------------------------------------------------
 
@@ -99,6 +104,8 @@ class Worker(BaseWorker):
         self.birth_date = self.last_heartbeat = rq_now()
         self._watch.start()
         self._persist(self._enrol, "enrol")
+        self._persist(lambda: catalogue.publish(self.connection), "catalogue")
+        self._persist(lambda: limits.publish(self.connection, REGISTRY.values()), "limits")
         self._start_commands()
         logger.info("worker started", worker=self.name, queues=self.queue_names(), pid=os.getpid())
         try:
@@ -114,103 +121,87 @@ class Worker(BaseWorker):
         done, idle_since = 0, time.monotonic()
         while not self._stopping and (max_jobs is None or done < max_jobs):
             try:
-                claim = self._next()
-                if claim is None:
-                    if burst or (max_idle_s is not None and time.monotonic() - idle_since > max_idle_s):
+                found = self._claimer.claim()
+                if not found.jobs:
+                    idle_s = time.monotonic() - idle_since
+                    if (burst and found.wait_s is None) or (max_idle_s is not None and idle_s > max_idle_s):
                         break
-                    self.connection.blpop([keys.bell(name) for name in self.queue_names()], timeout=LOOK_S)
+                    self._idle(found.wait_s)
                     continue
             except redis.exceptions.RedisError as error:
                 self._wait_for_redis(error)
                 continue
-            self._run(claim)
+            self._run(found.jobs[0])
             done, idle_since = done + 1, time.monotonic()
         return done
 
-    def _next(self) -> Claim | None:
-        for name in self.queue_names():
-            now = time.time()
-            found = CLAIM(
-                self.connection,
-                [keys.queue(name), keys.wip(name), keys.paused(name), keys.SUSPENDED],
-                [name, repr(now), self._settings.lease_s, self.name, uuid.uuid4().hex],
-            )
-            for job_id, execution, flat in found:
-                fields = dict(zip(flat[::2], flat[1::2], strict=True))
-                return Claim(job_id.decode(), execution.decode(), name, self.name, fields, now)
-        return None
+    def _idle(self, wait_s: float | None) -> None:
+        if wait_s is not None and wait_s < LOOK_S:
+            time.sleep(wait_s)  # not on the bells: an idle server looks at its blocked clients ten times a second only
+        else:
+            self.connection.blpop(self._claimer.bells, timeout=LOOK_S)
 
     def _run(self, claim: Claim) -> None:
         self._claim = claim
         structlog.contextvars.bind_contextvars(job_id=claim.id, queue=claim.queue, attempt=claim.attempt)
         try:
-            try:
-                task, result = self._execute(claim)
-            except DrainTimeout:
-                self._end(claim, lambda: ending.release(self.connection, claim, time.time()), "handed back")
-            except BaseException as error:  # noqa: BLE001  whatever a job raises, its worker survives and the attempt is recorded
-                self._fail(claim, error)
-            else:
-                self._finish(claim, task, result)
+            self._end(claim, self._settle(claim))
         finally:
             self._watch.idle()
             self._claim = None
             structlog.contextvars.clear_contextvars()
 
+    def _settle(self, claim: Claim) -> Settled:
+        task_name = claim.text(b"task")
+        unstarted = claim.failures == 0 and claim.number(b"crashes", 0) == 0
+        if unstarted and claim.seconds(b"expires_at", math.inf) < claim.started_at:
+            return settling.expired(claim, claim.started_at)
+        try:
+            task, result = self._execute(claim)
+        except BaseException as error:  # noqa: BLE001  whatever a job raises, its worker survives and the attempt is recorded
+            if connections.is_away(error):
+                self._wait_for_redis(error)  # nobody's attempt: the job goes on when Redis does
+                return settling.handed_back(claim, time.time())
+            settled = settling.failed(claim, error, time.time(), failing=self._budget.failing(task_name))
+        else:
+            settled = settling.succeeded(claim, task, result, time.time())
+        if task_name and settled.what in ("finished", "retry", "dead"):
+            self._budget.count(task_name, settled.what == "finished")
+        return settled
+
     def _execute(self, claim: Claim) -> tuple[Task, Any]:
         call = _readable_call(claim)
         task = ending.task_of(claim)
-        limit_s = float(claim.hash.get(b"time_limit_s") or claim.hash.get(b"timeout") or task.time_limit_s)
-        set_running_job(RunningJob(claim.id, claim.queue, claim.attempt, self.name))
+        limit_s = float(claim.hash.get(b"time_limit_s") or claim.hash.get(b"timeout") or task.defaults.time_limit_s)
+        set_running_job(RunningJob(claim.id, claim.queue, claim.attempt, self.name, claim.execution))
         try:
-            self._watch.begin(claim, limit_s if limit_s > 0 else NO_LIMIT_S)
+            self._watch.begin(
+                claim, limit_s if limit_s > 0 else NO_LIMIT_S, float(claim.hash.get(b"soft_time_limit_s") or NO_LIMIT_S)
+            )
             result = task.function(*call.args, **call.kwargs)
             if inspect.isawaitable(result):
-                result = asyncio.run(_await(result))
+                result = self._awaited(result)
             self._watch.end()
         finally:
             self._watch.end()
             set_running_job(None)
         return task, result
 
-    # --- endings ----------------------------------------------------------------------------
-
-    def _finish(self, claim: Claim, task: Task, result: Any) -> None:
+    def _awaited(self, awaitable: Awaitable[Any]) -> Any:
+        running = Interruptible(awaitable)
+        self._watch.awaits(running)
         try:
-            encoded = ending.encode_result(result)
-        except TypeError as error:
-            self._fail(claim, Permanent(f"the result is not JSON: {error}"))
-            return
-        ttl_s = claim.number(b"result_ttl", task.result_ttl_s)
-        self._end(claim, lambda: ending.finish(self.connection, claim, time.time(), encoded, ttl_s), "finished", task=task.name)
+            return asyncio.run(running.run())
+        finally:
+            self._watch.awaits(None)
 
-    def _fail(self, claim: Claim, error: BaseException) -> None:
-        if isinstance(error, redis.exceptions.RedisError) and connections.is_away(error):
-            self._wait_for_redis(error)  # nobody's attempt: the job goes on when Redis does
-            self._end(claim, lambda: ending.release(self.connection, claim, time.time()), "handed back")
-            return
-        now = time.time()
-        failed = failed_attempt(claim.attempt, claim.started_at, now, self.name, error)
-        try:
-            outcome = decide(ending.task_of(claim).retry, claim.attempt, error, random.random())
-        except (UnknownTask, ValueError):
-            outcome = Dead("permanent")
-        note = {"error_type": failed.error_type, "error": failed.error}
-        if isinstance(outcome, Retry):
-            delay_s = outcome.delay_s
-            self._end(
-                claim, lambda: ending.retry(self.connection, claim, failed, delay_s), "retry", delay_s=round(delay_s, 3), **note
-            )
-        else:
-            self._end(claim, lambda: ending.bury(self.connection, claim, failed), "dead", reason=outcome.reason, **note)
-
-    def _end(self, claim: Claim, write: Callable[[], Written], what: str, **note: Any) -> None:
-        written = self._persist(write, what)
+    def _end(self, claim: Claim, settled: Settled) -> None:
+        written = self._persist(lambda: settled.write(self.connection), settled.what)
         if written is Written.LEASE_LOST:
-            logger.warning("lease lost, nothing written", ending=what, **note)
+            logger.warning("lease lost, nothing written", ending=settled.what, **settled.note)
         elif written is not None:
-            level = logger.info if what == "finished" else logger.warning
-            level(what, duration_s=round(time.time() - claim.started_at, 3), **note)
+            level = logger.info if settled.what == "finished" else logger.warning
+            level(settled.what, duration_s=round(time.time() - claim.started_at, 3), **settled.note)
 
     def _persist(self, write: Callable[[], Any], what: str) -> Any:
         """Writes until Redis has it. None when the worker must go before Redis is back: the lease then runs out."""
@@ -226,7 +217,7 @@ class Worker(BaseWorker):
                     return None
                 self._wait_for_redis(error)
 
-    def _wait_for_redis(self, error: redis.exceptions.RedisError) -> None:
+    def _wait_for_redis(self, error: BaseException) -> None:
         logger.warning("waiting for Redis", error=str(error))
         time.sleep(HEARTBEAT_S * (0.5 + random.random() / 2))
 
@@ -253,6 +244,7 @@ class Worker(BaseWorker):
                 if lost and self._claim is claim:
                     logger.warning("lease lost while the job runs", job_id=claim.id)
             self._enrol(claim)
+            self._budget.exchange(self.connection, time.time())
         except redis.exceptions.RedisError as error:
             logger.warning("heartbeat not sent", error=str(error))
 
@@ -292,7 +284,3 @@ def _readable_call(claim: Claim) -> Any:
         return claim.call()
     except ValueError as error:
         raise Permanent(str(error)) from None
-
-
-async def _await(awaitable: Any) -> Any:
-    return await awaitable

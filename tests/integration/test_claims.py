@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 import redis
 import sample_tasks
-from hands import CLAIM, LEASE_S, Hands
+from hands import LEASE_S, Hands
 from snapshots import Snapshot, changes, snapshot
 
 from jobs import keys
-from jobs.queue import ending, overview
+from jobs.queue import claiming, ending, overview
 from jobs.queue.calling import enqueue
 from jobs.queue.ending import Written
 from jobs.queue.script import QUEUE_DIR, script
@@ -54,9 +54,8 @@ def test_claims_follow_the_order_of_enqueuing(hands: Hands) -> None:
 
 
 def test_several_jobs_are_claimed_at_once_each_with_a_fence_of_its_own(redis_client: redis.Redis) -> None:
-    names = [keys.queue("default"), keys.wip("default"), keys.paused("default"), keys.SUSPENDED]
-    found = CLAIM(redis_client, names, ["default", repr(NOW), LEASE_S, "w", "e1", "e2", "e3"])
-    assert [(job_id, execution) for job_id, execution, _ in found] == [(b"j1", b"e1"), (b"j2", b"e2")]
+    found = claiming.claim(redis_client, ["default"], "w", LEASE_S, now=NOW, executions=["e1", "e2", "e3"])
+    assert [(claim.id, claim.execution) for claim in found.jobs] == [("j1", "e1"), ("j2", "e2")]
     assert snapshot(redis_client)["rq:wip:default"] == {"j1:e1": NOW + LEASE_S, "j2:e2": NOW + LEASE_S}
 
 

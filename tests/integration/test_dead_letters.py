@@ -11,7 +11,7 @@ from snapshots import changes, snapshot
 
 from jobs import keys
 from jobs.errors import InvalidField, NotFound, Permanent
-from jobs.queue import dead_letters
+from jobs.queue import audit, dead_letters
 from jobs.queue.calling import enqueue
 from jobs.queue.job import Call
 from jobs.queue.script import QUEUE_DIR, script
@@ -142,11 +142,9 @@ def test_a_second_redrive_finds_nothing_and_writes_nothing(redis_client: redis.R
     for call in (dead_letters.redrive, dead_letters.discard):
         with pytest.raises(NotFound):
             call(redis_client, "j1")
-    assert (
-        REDRIVE(redis_client, ["rq:job:j1", keys.failed("default"), "rq:results:j1", keys.DEAD], ["j1", "default", NOW, "", NOW])
-        == 0
-    )
-    assert DISCARD(redis_client, ["rq:job:j1", keys.failed("default"), "rq:results:j1", keys.DEAD], ["j1"]) == 0
+    places = ["rq:job:j1", keys.failed("default"), "rq:results:j1"]
+    assert REDRIVE(redis_client, places, ["j1", "default", NOW, "", "", ""]) == 0
+    assert DISCARD(redis_client, places, ["j1", NOW, ""]) == 0
     assert changes(before, snapshot(redis_client)) == {}
 
 
@@ -172,32 +170,15 @@ def test_the_arguments_of_a_job_that_belongs_to_a_state_or_that_nobody_knows_can
             dead_letters.redrive(redis_client, job_id, args=[])
 
 
-def test_many_are_redriven_the_oldest_first_and_by_group(redis_client: redis.Redis, hands: Hands) -> None:
-    for number in range(4):
-        kill(hands, f"a{number}", died_at=NOW + number)
-    kill(hands, "b", "other", died_at=NOW - 1)
-    [group] = {letter.group for letter in dead_letters.page(redis_client, group=None, cursor=None, limit=4)[0]}
-    assert dead_letters.redrive_all(redis_client, group=group, rate_per_s=None) == 4
-    assert snapshot(redis_client)["rq:queue:default"] == ["a0", "a1", "a2", "a3"]
-    assert dead_letters.redrive_all(redis_client, group=None, rate_per_s=None) == 1
-    before = snapshot(redis_client)
-    assert dead_letters.redrive_all(redis_client, group=None, rate_per_s=None) == 0
-    assert changes(before, snapshot(redis_client)) == {}
-    assert before["rq:queue:default"] == ["a0", "a1", "a2", "a3", "b"]
-
-
-def test_a_rate_spreads_the_redriven_jobs_over_time(redis_client: redis.Redis, hands: Hands) -> None:
-    for number in range(3):
-        kill(hands, f"j{number}", died_at=NOW + number)
-    started = time.time()
-    assert dead_letters.redrive_all(redis_client, group=None, rate_per_s=0.1) == 3
-    after = snapshot(redis_client)
-    assert (after["rq:queue:default"], after["rq:job:j1"]["status"]) == (["j0"], "scheduled")
-    waiting = after["rq:scheduled:default"]
-    assert set(waiting) == {"j1", "j2"}
-    assert 10 <= waiting["j1"] - started < 20 <= waiting["j2"] - started < 30
-    assert hands.promote("default") == 2
-    assert [hands.must_claim("default").id for _ in range(3)] == ["j0", "j1", "j2"]
+def test_who_redrove_or_discarded_is_in_the_job_and_in_the_audit_trail(redis_client: redis.Redis, hands: Hands) -> None:
+    kill(hands, "j1")
+    kill(hands, "j2")
+    dead_letters.redrive(redis_client, "j1", by="ann")
+    dead_letters.discard(redis_client, "j2", by="bob")
+    job = redis_client.hgetall("rq:job:j1")
+    assert job[b"redriven_by"] == b"ann" and abs(float(job[b"redriven_at"]) - time.time()) < 60
+    trail, _ = audit.page(redis_client, cursor=None, limit=9)
+    assert [(entry.what, entry.who, entry.target) for entry in trail] == [("discard", "bob", "j2"), ("redrive", "ann", "j1")]
 
 
 # --- discard ---------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from snapshots import changes, snapshot
 
 from jobs import keys
 from jobs.queue import overview
-from jobs.queue.calling import enqueue, enqueue_async
+from jobs.queue.calling import enqueue, place_async
 from jobs.queue.job import JobSpec
 from jobs.queue.script import QUEUE_DIR, Script, beside, load, script
 
@@ -72,9 +72,9 @@ def test_the_async_twin_does_the_same(redis_client: redis.Redis, ask: Ask) -> No
     assert enqueue(redis_client, spec("j1"), now=NOW)
     one = snapshot(redis_client)
     redis_client.flushall()
-    assert ask(lambda client: enqueue_async(client, spec("j1"), now=NOW))
+    assert ask(lambda client: place_async(client, spec("j1"), now=NOW)) == ("j1", True)
     assert changes(one, snapshot(redis_client)) == {}
-    assert not ask(lambda client: enqueue_async(client, spec("j1"), now=NOW))
+    assert ask(lambda client: place_async(client, spec("j1"), now=NOW)) == ("j1", False)
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_a_script_runs_on_a_server_that_has_never_seen_it(redis_client: redis.Re
     redis_client.script_flush()
     assert enqueue(redis_client, spec("j1"), now=NOW)
     redis_client.script_flush()
-    assert ask(lambda client: enqueue_async(client, spec("j2"), now=NOW))
+    assert ask(lambda client: place_async(client, spec("j2"), now=NOW)) == ("j2", True)
     redis_client.script_flush()
     purge = beside(overview.__file__, "purge")
     load(redis_client, purge)
     with redis_client.pipeline(transaction=False) as pipeline:
-        purge.in_pipeline(pipeline, [keys.queue("default")], [10])
-        assert pipeline.execute() == [[2, 0, 0]]
+        purge.in_pipeline(pipeline, [keys.queue("default"), keys.held("default")], [10])
+        assert pipeline.execute() == [[2, 0]]
 
 
 def test_every_script_says_what_it_does_with_its_keys_arguments_and_answer() -> None:

@@ -14,6 +14,7 @@ from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import steps
 from jobs.mall.orders import Step
+from jobs.queue.batches import NEXT
 from jobs.queue.ending import Written
 from jobs.queue.script import beside
 
@@ -47,9 +48,7 @@ def pick_alone(client: redis.Redis, order_id: str, at_version: int) -> int:
 
 def pick_next(client: redis.Redis, job_id: str, following: str) -> int:
     job = steps.pick_batch_spec(NOW)
-    return int(
-        call(client, "pick_next", [keys.PICK_JOB, keys.PICK_BUFFER], [job_id, following, job.queue, job.fields, repr(NOW)])
-    )
+    return int(NEXT(client, [keys.PICK_BUFFER, keys.PICK_JOB], [job_id, following, job.queue, job.fields, repr(NOW)]))
 
 
 def step_begin(client: redis.Redis, order_id: str, step: str, job_id: str = "j") -> Any:

@@ -16,7 +16,7 @@ from web_site import serving
 
 from jobs import keys
 from jobs.errors import Permanent
-from jobs.queue import dead_letters, overview
+from jobs.queue import dead_letters, overview, redrives
 from jobs.queue.calling import enqueue
 from jobs.settings import ApiKey, Settings, hash_api_key
 
@@ -74,13 +74,22 @@ def test_a_dead_letter_is_redriven_and_its_order_goes_on(
     floor.check_books()
 
 
-def test_a_group_is_redriven_whole_and_no_other(site: httpx.Client, redis_client: redis.Redis, hands: Hands) -> None:
+def test_a_group_is_asked_for_whole_and_no_other(site: httpx.Client, redis_client: redis.Redis, hands: Hands) -> None:
     bury(hands, "a1", "a2", "a3")
     bury(hands, "b1", reason="no stamp")
     group = dead_letters.get(redis_client, "a1").group
     assert press(site, "redrive-group", group).status_code == 303
-    assert [letter.id for letter in dead_letters.page(redis_client, group=None, cursor=None, limit=9)[0]] == ["b1"]
+    (asked,) = redrives.still_open(redis_client)
+    assert (asked.action, asked.group, asked.total, asked.by) == ("redrive", group, 3, "local")
     assert trail(redis_client) == [("redrive group", "local", group)]
+
+
+def test_what_the_present_state_forbids_is_said_in_words(site: httpx.Client, redis_client: redis.Redis, hands: Hands) -> None:
+    bury(hands, "lost")
+    for _ in range(redrives.MAX_OPEN):
+        redrives.request(redis_client, "redrive", by="ann", rate_per_s=0.001)
+    answer = press(site, "redrive-group", dead_letters.get(redis_client, "lost").group)
+    assert answer.status_code == 409 and "wait for one to end" in answer.text
 
 
 def test_discarding_asks_first_and_then_deletes(site: httpx.Client, redis_client: redis.Redis, hands: Hands) -> None:

@@ -3,14 +3,12 @@
 import redis
 
 from jobs import keys
-from jobs.queue import calling, dead_letters, task
-from jobs.queue.script import QUEUE_DIR, script
+from jobs.queue import calling, claiming, dead_letters, task
 from scheduler.reclaim import RECLAIM, Reclamation
 from scheduler.registries import Registries
 from scheduler.sweep import Sweep, requeue
 
 NOW = 1_800_000_000.0
-CLAIM = script(QUEUE_DIR / "claim.lua")
 
 
 @task.task(name="test.carry", queue="q", result_ttl_s=60)
@@ -24,7 +22,7 @@ def add(client: redis.Redis, job_id: str, now: float = NOW) -> str:
 
 
 def claim(client: redis.Redis, execution: str, now: float = NOW) -> None:
-    CLAIM(client, [keys.queue("q"), keys.wip("q"), keys.paused("q"), keys.SUSPENDED], ["q", repr(now), 10, "w", execution])
+    claiming.claim(client, ["q"], "w", 10, now=now, executions=[execution])
 
 
 def ready(client: redis.Redis) -> list[str]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 
 from jobs.mall.footfall import Summary, Today
+from jobs.queue.breaker import BreakerState, Circuit
 from jobs.queue.overview import QueueInfo, WorkerInfo
 from jobs.settings import ApiKey, Settings
 from web.banners import Banner, banners
@@ -17,6 +18,7 @@ CALM = Operations(
     orders={},
     queues=[QUEUE],
     workers=[WORKER],
+    breakers=[],
     dead_letters=0,
     suspended=False,
     scheduler="s1",
@@ -56,6 +58,14 @@ def test_jobs_that_no_worker_will_claim_are_an_alarm() -> None:
     assert alone.advice.startswith("1,200 jobs wait")
     (suspended,) = shown(replace(CALM, suspended=True))
     assert suspended.title == "All workers are suspended"
+
+
+def test_an_open_circuit_is_a_warning_and_one_that_is_probed_is_none() -> None:
+    carrier = BreakerState("carrier", Circuit.OPEN, 20, 20, 1.0, 11.0, 1, 20, 20, 3)
+    (found,) = shown(replace(CALM, breakers=[carrier]))
+    assert (found.level, found.title) == ("warning", "The circuit of carrier is open")
+    for state in (Circuit.CLOSED, Circuit.HALF_OPEN):
+        assert shown(replace(CALM, breakers=[msgspec.structs.replace(carrier, state=state)])) == []
 
 
 def test_refused_work_is_an_alarm_with_the_reason_that_clients_are_told() -> None:

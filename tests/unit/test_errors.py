@@ -17,6 +17,13 @@ SAID: list[tuple[BaseException, str]] = [
     (errors.IdempotencyMismatch("k", "ord_1"), "Idempotency-Key 'k' already stands for order ord_1 with another body"),
     (errors.Conflict("too late", "delivered"), "too late"),
     (errors.NotFound("order", "ord_1"), "no order with id 'ord_1'"),
+    (
+        errors.JobGone("job", "j"),
+        "no job with id 'j': it finished without a kept result, its result has expired, or it never was",
+    ),
+    (errors.NotFinished("j", "queued"), "job 'j' has not finished: it is queued"),
+    (errors.JobFailed("j", "failed", "ValueError", "no"), "job 'j' is failed: ValueError: no"),
+    (errors.JobFailed("j", "canceled", "", ""), "job 'j' is canceled"),
     (errors.TimeLimitExceeded(1.5), "ran longer than its time limit of 1.5 s"),
     (errors.JobStopped(), "stopped by an operator"),
     (errors.DrainTimeout(), "the worker stops"),

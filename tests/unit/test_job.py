@@ -9,35 +9,42 @@ from hypothesis import strategies as st
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from jobs.queue.job import MAX_DESCRIPTION, Call, JsonJob, spec
+from jobs.queue.backoff import Backoff
+from jobs.queue.job import MAX_DESCRIPTION, Call, JsonJob
+from jobs.queue.options import Options
+from jobs.queue.task import Task
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(st.characters(codec="utf-8")), st.lists, max_leaves=5
 )
 
 
-def fields(call: Call, *, owned: bool = False) -> dict[str, str]:
-    flat = json.loads(
-        spec("j", "q", call, task_name="sample.add", now=1.5, time_limit_s=0.25, result_ttl_s=7, owned=owned).fields
-    )
+def add(a: object = None, b: object = None, **_more: object) -> None:
+    """Never runs."""
+
+
+def fields(*args: object, owned: bool = False, **kwargs: object) -> dict[str, str]:
+    options = Options(time_limit_s=0.25, result_ttl_s=7)
+    made = Task(add, name="sample.add", queue="q", options=options, retry=Backoff(), owned=owned, path="sample_tasks.add")
+    flat = json.loads(made.build(options, args, kwargs, job_id="j", now=1.5).fields)
     return dict(zip(flat[::2], flat[1::2], strict=True))
 
 
 def test_a_job_carries_the_fields_that_rq_reads() -> None:
-    made = fields(Call("sample_tasks.add", (1, 2), {}))
+    made = fields(1, 2)
     assert made["data"] == '["sample_tasks.add",null,[1,2],{}]'
-    assert (made["origin"], made["status"], made["description"]) == ("q", "created", "sample.add(1, 2)")
+    assert (made["origin"], made["task"], made["description"]) == ("q", "sample.add", "sample.add(1, 2)")
     assert (made["created_at"], made["timeout"], made["time_limit_s"]) == ("1970-01-01T00:00:01.500000Z", "1", "0.25")
     assert (made["result_ttl"], made["failure_ttl"]) == ("7", "-1")
     assert "owned" not in made
 
 
 def test_a_job_that_belongs_to_a_state_says_so() -> None:
-    assert fields(Call("sample_tasks.add", (), {}), owned=True)["owned"] == "1"
+    assert fields(owned=True)["owned"] == "1"
 
 
 def test_rq_restores_the_job() -> None:
-    made = fields(Call("sample_tasks.add", (1,), {"b": "ü"}))
+    made = fields(1, b="ü")
     job = Job("j", connection=object(), serializer=JSONSerializer)
     job.restore({key.encode(): value.encode() for key, value in made.items()})
     assert (job.func_name, job.args, job.kwargs) == ("sample_tasks.add", [1], {"b": "ü"})
@@ -93,6 +100,6 @@ def test_no_data_crashes_the_reader(data: bytes) -> None:
 
 
 def test_a_long_description_is_cut() -> None:
-    made = fields(Call("sample_tasks.add", ("x" * 500,), {"k": 1}))
+    made = fields("x" * 500, k=1)
     assert len(made["description"]) == MAX_DESCRIPTION
     assert made["description"].endswith("…")

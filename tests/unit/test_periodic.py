@@ -70,7 +70,7 @@ def test_fire_times_only_ever_lie_ahead(after: float, cron: str, zone: str) -> N
         ({"name": "nightly-1700000000"}, "lower-case words"),
         ({"args": (1, 2)}, "too many positional arguments"),
         ({"kwargs": {"deep": 1}}, "unexpected keyword argument"),
-        ({"args": (object(),)}, "arguments must be JSON"),
+        ({"args": (object(),)}, "argument 'depth' must be JSON"),
     ],
 )
 def test_a_bad_declaration_is_refused_and_named(change: dict[str, object], named: str) -> None:

@@ -1,4 +1,4 @@
--- alive.lua: library: does a job exist in a list that leads to its being run?
+-- alive.lua: library, after push.lua: does a job exist in a list that leads to its being run? Needs push.lua.
 
 local function leased(queue, id)
   for _, member in ipairs(redis.call('ZRANGE', 'rq:wip:' .. queue, 0, -1)) do
@@ -19,7 +19,7 @@ local function condition(id, queue)
   if status == 'failed' and redis.call('ZSCORE', 'rq:failed:' .. queue, id) then
     return 'failed'
   end
-  if redis.call('LPOS', 'rq:queue:' .. queue, id) or redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id)
+  if waits(id, queue) or redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id)
       or redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) or redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', id)
       or leased(queue, id) then
     return 'live'

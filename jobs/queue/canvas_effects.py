@@ -1,0 +1,33 @@
+"""What the end of a job means for the canvas that it is a member of: effects for the MULTI of the job's own write.
+
+`canvas_field` is the job's hash field `canvas`, `<canvas id>:<node>`; empty for a job that is no member. All may run twice.
+"""
+
+from jobs import keys
+from jobs.queue.hooks import Effect
+from jobs.queue.script import Script, beside
+
+FINISHED = beside(__file__, "canvas_finished")
+ENDED = beside(__file__, "canvas_ended")
+REDRIVEN = beside(__file__, "canvas_redriven")
+MAX_ERROR = 500
+
+
+def finished(canvas_field: str, result_json: str, now: float) -> list[Effect]:
+    """The job succeeded: what waits for its result goes on."""
+    return _effects(FINISHED, canvas_field, result_json, repr(now))
+
+
+def ended(canvas_field: str, what: str, error: str, now: float) -> list[Effect]:
+    """The job ended without a result; `what` is dead, expired, cancelled or discarded."""
+    return _effects(ENDED, canvas_field, f"{what}: {error}"[:MAX_ERROR], repr(now))
+
+
+def redriven(canvas_field: str, now: float) -> list[Effect]:
+    """The job's dead letter goes back to its queue."""
+    return _effects(REDRIVEN, canvas_field, repr(now))
+
+
+def _effects(script: Script, canvas_field: str, *args: str) -> list[Effect]:
+    canvas_id, _, node = canvas_field.partition(":")
+    return [Effect(script, [keys.canvas(canvas_id)], [node, *args])] if node.isdigit() else []
