@@ -14,6 +14,8 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
+from server import about
+
 CONNECTIONS = 64
 LINES = 10_000
 PATIENCE_S = 120.0
@@ -97,6 +99,8 @@ class Target:
 
 async def run(target: Target, n_entries: int, n_bodies: int, n_orders: int) -> None:
     """Loads the system with each kind in turn and prints a line for each."""
+    api = (await target.get("/openapi.json"))["info"]
+    print(about(f"{api['title']}, API version {api['version']}"))
     for name, make, total, each, connections in (
         ("entries, single requests", entry, n_entries, 1, CONNECTIONS),
         (f"entries, NDJSON of {LINES:,}", lines, n_bodies, LINES, 2),

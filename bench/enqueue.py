@@ -8,14 +8,13 @@ reads of the server (round trips of the client), the commands that the client se
 
 import argparse
 import json
-import os
 import re
 import statistics
 import subprocess
 from collections import defaultdict
 
-from peers import CONTENDERS, HERE, ROOT, STOCK, Contender
-from server import Server
+from peers import CONTENDERS, ENVIRON, HERE, STOCK, Contender
+from server import Server, about
 
 COUNTED = 100
 MONITORED = re.compile(rb" \[\d+ (lua|[^]]*)\] \"")
@@ -26,7 +25,7 @@ class Run:
 
     def __init__(self, server: Server, contender: Contender, mode: str, jobs: int) -> None:
         server.empty()
-        environ = {**os.environ, "REDIS_URL": server.url, "TURNSTILE_SAMPLES": "1", "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}"}
+        environ = {**ENVIRON, "REDIS_URL": server.url}
         command = [contender.python(), str(HERE / "contender.py"), contender.name, mode, str(jobs)]
         self._process = subprocess.Popen(command, env=environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         if self._process.stdout is None or self._process.stdout.readline() != "ready\n":
@@ -103,7 +102,7 @@ def main() -> None:
         contender.python()
     server = Server(options.aof_always)
     try:
-        print(server.about())
+        print(about(server.about()))
         measure(server, contenders, "single", options.jobs, options.rounds)
         measure(server, contenders, "bulk", options.bulk, options.rounds)
     finally:

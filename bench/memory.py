@@ -16,8 +16,8 @@ from collections.abc import Callable
 
 from contender import WARM_UP
 from enqueue import Run
-from peers import HERE, ROOT, STOCK
-from server import Server
+from peers import ENVIRON, STOCK
+from server import Server, about
 
 from jobs import connections
 from jobs.mall.accepting import new_order_id
@@ -33,8 +33,7 @@ RQ_COMMAND = "from rq.cli.cli import main; main()"
 def worker(python: str, *arguments: str, **environ: str) -> None:
     """Runs the stock `rq worker` command of an interpreter until its queue is empty."""
     command = [python, "-c", RQ_COMMAND, "worker", "--burst", *arguments]
-    environ = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", **environ}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, env={**ENVIRON, **environ}, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"{command} ended with {done.returncode}:\n{done.stderr[-2000:]}")
 
@@ -78,9 +77,11 @@ def main() -> None:
     os.environ.update(REDIS_URL=server.url, TURNSTILE_SAMPLES="1")
     stock = ("-w", "rq.SimpleWorker", "--url", server.url)
     try:
-        print(f"{server.about()}\n\n{f'{jobs:,} jobs, bytes each':40}{'waiting':>12}{'finished':>12}")
+        print(f"{about(server.about())}\n\n{f'{jobs:,} jobs, bytes each':40}{'waiting':>12}{'finished':>12}")
         add_queue, pack_queue = add.queue, by_name("orders.pack").queue
-        ours = functools.partial(worker, sys.executable, RQ_CONFIG="jobs.rq_config", TURNSTILE_LOG_LEVEL="ERROR")
+        ours = functools.partial(
+            worker, sys.executable, REDIS_URL=server.url, RQ_CONFIG="jobs.rq_config", TURNSTILE_LOG_LEVEL="ERROR"
+        )
         measure(server, "turnstile samples.add(3, 4)", jobs, add_by_ours, lambda: ours(add_queue))
         measure(server, "turnstile orders.pack(id)", jobs, pack_by_ours, lambda: ours(pack_queue))
         measure(

@@ -1,8 +1,10 @@
 """The contenders: ours in this environment, every other library in a virtual environment of its own under .bench/.
 
 The versions are pinned, so that a run can be repeated; what is missing is installed with pip at the first run.
+To be imported before `jobs`, which it makes importable for `python bench/...`.
 """
 
+import os
 import subprocess
 import sys
 import venv
@@ -13,6 +15,10 @@ HERE = Path(__file__).parent
 ROOT = HERE.parent
 CACHE = ROOT / ".bench"
 REDIS_PY = "redis[hiredis]==8.1.0"
+
+ENVIRON = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{ROOT}", "TURNSTILE_SAMPLES": "1"}
+"""For processes that import contenders or `jobs`."""
+sys.path.append(str(ROOT))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,8 @@ import time
 from datetime import UTC, datetime
 from importlib.metadata import version
 from os import cpu_count
-from pathlib import Path
 
+import peers  # noqa: F401  finds jobs
 import redis
 
 from jobs.children import end_with_parent
@@ -62,10 +62,11 @@ class Server:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def about(self) -> str:
-        """What a figure means nothing without: machine, versions, configuration, instant and command."""
-        said = (
-            f"{datetime.now(UTC):%F %H:%M} UTC, {cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-            f"{self.engine.name} {self.engine.version} on TCP 127.0.0.1, {self.config}; redis-py {version('redis')}",
-            f"python {' '.join([Path(sys.argv[0]).as_posix().removeprefix(f'{Path.cwd()}/'), *sys.argv[1:]])}",
-        )
-        return "\n".join(said)
+        """Versions and configuration."""
+        return f"{self.engine.name} {self.engine.version} on TCP 127.0.0.1, {self.config}; redis-py {version('redis')}"
+
+
+def about(target: str) -> str:
+    """What a figure means nothing without: instant, machine, versions, target and command."""
+    place = f"{cpu_count()} cores, {platform.machine()}, {platform.system()} {platform.release()}"
+    return f"{datetime.now(UTC):%F %H:%M} UTC, {place}, Python {platform.python_version()}\n{target}\npython {' '.join(sys.argv)}"

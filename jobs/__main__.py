@@ -41,6 +41,7 @@ def main(argv: list[str]) -> int:
         check_python(sys.version_info[:2])
         python = ensure(root, TEST_LOCK if name == "test" else PRODUCTION_LOCK)
         if Path(sys.prefix).resolve() != (root / ".venv").resolve():
+            os.environ.pop("PYTHONHOME", None)  # it would lead that Python astray, and back to this line for ever
             # Not a child: signals and the exit code are the command's own.
             os.execv(python, [str(python), "-m", "jobs", *argv])  # noqa: S606
         return int(importlib.import_module(COMMANDS[name][0]).main(argv[1:]))

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,16 +26,17 @@ TEST_LOCK = "tests/requirements.txt"  # with every pin of the other one
 STAMP = "installed"
 MAX_TAIL = 15
 
-WRONG_HASH = (
-    ("do not match the hashes", "hash mismatch"),
-    "a package does not have the hash that {lock} promises, so nothing of it was installed; "
-    "bring the lock back with `git checkout {lock}`, and if that does not help, ask who changed the package",
-)
-OFFLINE = (
-    ("connection broken", "error sending request", "client error (connect)", "timed out", "name resolution"),
-    "the package index cannot be reached, and the first start needs it once; "
-    "check the network, the proxy (HTTPS_PROXY) and the index that pip or uv is set to, and start again",
-)
+REASONS = {
+    "do not match the hashes|hash mismatch": (
+        "a package does not have the hash that {lock} promises, so nothing of it was installed; "
+        "bring the lock back with `git checkout {lock}`, and if that does not help, ask who changed the package"
+    ),
+    r"connection broken|error sending request|client error \(connect\)|timed out|name resolution": (
+        "the package index cannot be reached, and the first start needs it once; "
+        "check the network, the proxy (HTTPS_PROXY) and the index that pip or uv is set to, and start again"
+    ),
+}
+"""Why an install failed, by what the installers say then."""
 
 
 class CannotInstall(Exception):
@@ -54,7 +56,11 @@ def ensure(root: Path, lock: str) -> Path:
     try:
         if not is_ready(root, lock):
             with (root / ".venv.lock").open("a+b") as turn:
-                _wait_for(turn)
+                try:
+                    fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    _say("another process installs into .venv; waiting for it ...")
+                    fcntl.flock(turn, fcntl.LOCK_EX)
                 if not is_ready(root, lock):  # another process may have installed it meanwhile
                     _install(root, lock, turn)
     except OSError as error:
@@ -75,28 +81,17 @@ def stamp(root: Path, *locks: str) -> list[str]:
 
 def explain(output: str, lock: str) -> str:
     """Why an install failed, from what the installer wrote, and the end of that."""
-    reason = "the installer failed"
-    for signs, text in (WRONG_HASH, OFFLINE):
-        if any(sign in output.lower() for sign in signs):
-            reason = text.format(lock=lock)
-            break
+    reasons = (text.format(lock=lock) for signs, text in REASONS.items() if re.search(signs, output, re.IGNORECASE))
+    reason = next(reasons, "the installer failed")
     return "\n  ".join([f"{reason}. The end of what it said:", *output.splitlines()[-MAX_TAIL:]])
 
 
 def _found(root: Path) -> set[str]:
-    """What the stamp says; nothing without a Python that is still there."""
-    venv = root / ".venv"
-    if not (venv / STAMP).exists() or not (venv / "bin" / "python").exists():
-        return set()
-    return set((venv / STAMP).read_text().splitlines())
-
-
-def _wait_for(turn: BinaryIO) -> None:
+    """What the stamp says; nothing without one, or without a Python that is still there."""
     try:
-        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        _say("another process installs into .venv; waiting for it ...")
-        fcntl.flock(turn, fcntl.LOCK_EX)
+        return set((root / ".venv" / STAMP).read_text().splitlines()) if (root / ".venv/bin/python").exists() else set()
+    except FileNotFoundError:
+        return set()
 
 
 def _install(root: Path, lock: str, turn: BinaryIO) -> None:

@@ -23,18 +23,17 @@ def end_with_parent() -> Callable[[], None]:
     parent = os.getpid()
 
     def set_up() -> None:
-        if _prctl is None:
-            return
-        _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-        if os.getppid() != parent:  # it died before the call above, which then came too late
-            os._exit(128 + signal.SIGTERM)
+        if _prctl:
+            _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() != parent:  # it died before the call above, which then came too late
+                os._exit(128 + signal.SIGTERM)
 
     return set_up
 
 
 def adopt_orphans() -> None:
     """Makes this process the parent of descendants that lose theirs, so that it can end them."""
-    if _prctl is not None:
+    if _prctl:
         _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 

@@ -13,6 +13,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff
+from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from jobs import embedded
@@ -70,6 +71,8 @@ def tuned(client: redis.Redis, *, retries: int = 1) -> redis.Redis:
     pool = client.connection_pool
     bounds = SOCKET if issubclass(pool.connection_class, redis.UnixDomainSocketConnection) else SOCKET | TCP
     options = {**pool.connection_kwargs, **bounds, "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries)}
+    if pool.maint_notifications_enabled():  # redis-py 8.1 then lends connections on which an answer waits unread
+        options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
     bounded = redis.BlockingConnectionPool(
         connection_class=pool.connection_class, max_connections=MAX_SYNC_CONNECTIONS, timeout=POOL_WAIT_S, **options
     )

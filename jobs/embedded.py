@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shlex
 import socket
 import subprocess
 import tempfile
@@ -31,6 +32,7 @@ STOP_LIMIT_S = 20.0
 HANDOVER_LIMIT_S = 3.0
 POLL_S = 0.005
 MAX_TAIL = 12
+OPTIONS = "--port 0 --unixsocketperm 700 --appendonly yes --appendfsync always --save '' --maxmemory-policy noeviction"
 
 
 @dataclass(slots=True)
@@ -66,7 +68,7 @@ def start(data_dir: Path) -> Server:
         log = folder / "server.log"
         with log.open("wb") as output:
             process = subprocess.Popen(
-                [engine.binary, *_options(folder, path)],
+                [engine.binary, *shlex.split(OPTIONS), "--dir", str(folder), "--unixsocket", str(path)],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -74,7 +76,7 @@ def start(data_dir: Path) -> Server:
                 start_new_session=True,
                 preexec_fn=end_with_parent(),
             )
-        server = Server(_url(path), engine, folder, process, lock)
+        server = Server(f"unix://{quote(str(path))}", engine, folder, process, lock)
         undo.callback(server.stop)
         _wait_until_ready(process, path, log)
         undo.pop_all()
@@ -90,7 +92,7 @@ def running_url(data_dir: Path) -> str:
     except OSError:
         reason = "REDIS_URL is not set and no embedded server runs there: start `python3 -m jobs up` or set REDIS_URL"
         raise NoRedis(str(data_dir), reason) from None
-    return _url(path)
+    return f"unix://{quote(str(path))}"
 
 
 def hold(data_dir: Path) -> TextIO:
@@ -101,40 +103,22 @@ def hold(data_dir: Path) -> TextIO:
     except OSError as error:
         raise NoRedis(str(data_dir), f"the data directory cannot be written: {error.strerror}") from error
     deadline = time.monotonic() + HANDOVER_LIMIT_S
-    while not _is_locked(lock):
-        if time.monotonic() > deadline:
-            lock.seek(0)
-            pid, _, since = lock.read().partition(" ")
-            lock.close()
-            raise DataDirInUse(str(data_dir.absolute()), int(pid), since)
-        time.sleep(POLL_S)  # the server of a killed process may just be ending
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                lock.seek(0)
+                pid, _, since = lock.read().partition(" ")
+                lock.close()
+                # Empty for the moment in which a new holder writes its name.
+                raise DataDirInUse(str(data_dir.absolute()), int(pid or 0), since) from None
+            time.sleep(POLL_S)  # the server of a killed process may just be ending
     lock.truncate(0)
     lock.write(f"{os.getpid()} {time.strftime('%Y-%m-%d %H:%M:%S')}")
     lock.flush()
     return lock
-
-
-def _is_locked(lock: TextIO) -> bool:
-    """Tries to lock it."""
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _options(folder: Path, path: Path) -> list[str]:
-    options = {
-        "port": "0",
-        "unixsocket": str(path),
-        "unixsocketperm": "700",
-        "dir": str(folder),
-        "appendonly": "yes",
-        "appendfsync": "always",
-        "save": "",
-        "maxmemory-policy": "noeviction",
-    }
-    return [word for name, value in options.items() for word in (f"--{name}", value)]
 
 
 def _socket_path(data_dir: Path) -> Path:
@@ -148,10 +132,6 @@ def _socket_path(data_dir: Path) -> Path:
     if folder.lstat().st_uid != os.getuid():
         raise NoRedis(str(folder), "the socket's folder belongs to somebody else: set TURNSTILE_DATA_DIR to a shorter path")
     return folder / "redis.sock"
-
-
-def _url(path: Path) -> str:
-    return f"unix://{quote(str(path))}"
 
 
 def _wait_until_ready(process: subprocess.Popen[bytes], path: Path, log: Path) -> None:

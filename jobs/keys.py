@@ -55,7 +55,7 @@ scheduled = _each("rq:scheduled:{}")
 """zset job id -> due_at (float seconds); retry.lua in, the scheduler's promote.lua out."""
 
 canceled = _each("rq:canceled:{}")
-"""zset job id -> +inf; cancel.lua."""
+"""zset job id -> expiry, of jobs that were cancelled or expired; cancelled.lua, trimmed by it."""
 
 results = _each("rq:results:{}")
 """stream of RQ results, at most 10; finish.lua and bury.lua. Expires with the job, deleted by redrive and discard."""
@@ -134,6 +134,9 @@ true to RQ's failed registries, and discards the oldest beyond `dead_letters_max
 DEAD_GROUPS = "turnstile:dead:groups"
 """hash group -> `task error_type error` of its newest letter, one a line; dead.lua. Without groups that are empty."""
 
+DEAD_SIZES = "turnstile:dead:sizes"
+"""zset group -> how many letters; dead.lua."""
+
 dead_group = _each("turnstile:dead:group:{}")
 """zset job id -> died_at, the letters of turnstile:dead in the group; dead.lua."""
 
@@ -141,7 +144,8 @@ REDRIVING = "turnstile:dead:redriving"
 """zset job id -> now, between redrive.lua and its effects; never seen outside their MULTI."""
 
 REDRIVES = "turnstile:redrives"
-"""zset id of a redrive of many -> ended_at, +inf while it is open; redrive_open.lua, redrive_end.lua. Left 7 days after its end."""
+"""zset id of a redrive of many -> ended_at, +inf while it is open; redrive_open.lua, redrive_end.lua. Left 7 days after
+its end."""
 
 redrive = _each("turnstile:redrive:{}")
 """hash `action group rate_per_s kwargs by requested_at next_at total done refused state ended_at`; redrive_open.lua,
@@ -151,7 +155,8 @@ redrive_letters = _each("turnstile:redrive:{}:letters")
 """zset job id -> died_at, what a redrive of many has still to do; redrive_open.lua, redrive.lua, discard.lua. Gone at its end."""
 
 AUDIT = "turnstile:audit"
-"""stream `at what who target`, about 10,000 entries; trail.lua, at every action of an operator and every trim of dead letters."""
+"""stream `at what who target`, about 10,000 entries; at every action of an operator and every trim of dead letters; trail.lua,
+audit.py."""
 
 CANVASES_OPEN = "turnstile:canvases:open"
 """zset canvas id -> updated_at, canvases that are neither finished nor cancelled; canvas.lua."""
@@ -159,7 +164,7 @@ CANVASES_OPEN = "turnstile:canvases:open"
 canvas = _each("turnstile:canvas:{}")
 """hash `status total done failed outstanding nodes created_at ended_at result_ttl`, and for an open group `left:<node>`
 (blocks of 100 children that are not done) and `left:<node>:<block>` (children of one that are); canvas.lua. This key and
-the six beside it expire `result_ttl` after the canvas has finished or was cancelled."""
+the five beside it expire `result_ttl` after the canvas has finished or was cancelled."""
 
 canvas_nodes = _each("turnstile:canvas:{}:nodes")
 """hash node -> its text as canvas.lua describes it, `t<n>` -> template (JSON); the launch."""
@@ -176,9 +181,6 @@ canvas_todo = _each("turnstile:canvas:{}:todo")
 
 canvas_failed = _each("turnstile:canvas:{}:failed")
 """zset node -> failed_at; canvas.lua."""
-
-canvas_events = _each("turnstile:canvas:{}:events")
-"""stream `status`, the last 10 changes; canvas.lua. Handles block on it."""
 
 
 def canvas_laid(canvas_id: str, launch: str) -> str:

@@ -4,8 +4,10 @@ import os
 import queue
 import signal
 import threading
+from typing import BinaryIO
 
 MAX_WAITING = 20_000
+MAX_LINE = 8_192
 FLUSH_LIMIT_S = 1.0
 END = b""
 
@@ -14,7 +16,7 @@ class Output:
     """Lines on their way to a file descriptor.
 
     A thread of its own writes them: a terminal that is held, or a pipe that nobody reads, must not keep
-    Ctrl-C from being heard. What is too much for memory meanwhile is dropped.
+    Ctrl-C from being heard. What is too much for memory meanwhile is dropped, and a line without an end is cut.
     """
 
     def __init__(self, descriptor: int, *, colour: bool) -> None:
@@ -27,11 +29,15 @@ class Output:
         """Begins to write what has been and will be said."""
         self._writer.start()
 
-    def say(self, name: str, text: str | bytes) -> None:
+    def say(self, name: str, line: bytes) -> None:
         """Queues one line."""
         if self._lines.qsize() < MAX_WAITING:
-            line = text.encode() if isinstance(text, str) else text.rstrip(b"\n")
-            self._lines.put(self._format.format(name).encode() + line + b"\n")
+            self._lines.put(self._format.format(name).encode() + line.rstrip(b"\n") + b"\n")
+
+    def pass_on(self, name: str, stream: BinaryIO) -> None:
+        """Queues every line of a process until it closes the stream."""
+        while line := stream.readline(MAX_LINE):
+            self.say(name, line)
 
     def finish(self) -> None:
         """Writes the rest, but waits only a moment for a reader."""

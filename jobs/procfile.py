@@ -6,11 +6,11 @@ No shell stands in between, which would have to pass signals on: a line that nee
 import re
 import shlex
 from collections.abc import Mapping
-from string import Template
 
 from jobs.errors import InvalidField
 
 LINE = re.compile(r"([A-Za-z0-9_-]+):\s*(\S.*)")
+VARIABLE = re.compile(r"\$(\w+|\{\w+\})")
 
 
 def parse(text: str) -> dict[str, str]:
@@ -28,6 +28,6 @@ def parse(text: str) -> dict[str, str]:
 def command(line: str, environ: Mapping[str, str]) -> list[str]:
     """The words of a command, with `$PORT` and `${PORT}` filled in. Raises InvalidField."""
     try:
-        return shlex.split(Template(line).safe_substitute(environ))
+        return shlex.split(VARIABLE.sub(lambda found: environ.get(found[1].strip("{}"), found[0]), line))
     except ValueError as error:
         raise InvalidField("Procfile", f"{line!r}: {error}") from error

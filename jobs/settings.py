@@ -41,17 +41,6 @@ def hash_api_key(key: str) -> str:
     return hashlib.sha256(key.encode()).hexdigest()
 
 
-def _integer(low: int, high: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not re.fullmatch(r"-?\d+", text):
-            raise ValueError("a whole number is needed")
-        if not low <= int(text) <= high:
-            raise ValueError(f"must lie between {low} and {high}")
-        return int(text)
-
-    return parse
-
-
 def _number(low: float, high: float) -> Callable[[str], float]:
     def parse(text: str) -> float:
         try:
@@ -59,8 +48,19 @@ def _number(low: float, high: float) -> Callable[[str], float]:
         except ValueError:
             raise ValueError("a number is needed") from None
         if not low <= value <= high:
-            raise ValueError(f"must lie between {low:g} and {high:g}")
+            raise ValueError(f"must lie between {low:.12g} and {high:.12g}")
         return value
+
+    return parse
+
+
+def _integer(low: int, high: int) -> Callable[[str], int]:
+    within = _number(low, high)
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"-?\d+", text):
+            raise ValueError("a whole number is needed")
+        return int(within(text))
 
     return parse
 

@@ -21,13 +21,16 @@ LAST_WORDS_LIMIT_S = 1.0
 TICK_S = 0.1
 INTERRUPTED = 130
 
+Groups = Sequence[Mapping[str, list[str]]]
+"""Commands by the names of their processes."""
+
 
 class Supervisor:
     """The processes that live and end together. Redis is watched, too, but whoever started it stops it, last."""
 
     def __init__(self, output: Output, redis: subprocess.Popen[bytes] | None) -> None:
         self._output = output
-        self._redis = {} if redis is None else {"redis": redis}
+        self._redis = {"redis": redis} if redis else {}
         self._groups: list[dict[str, subprocess.Popen[bytes]]] = []
         self._readers: list[threading.Thread] = []
         self._signals: list[int] = []
@@ -37,15 +40,7 @@ class Supervisor:
                 signal.signal(number, lambda number, _frame: self._signals.append(number))
         adopt_orphans()
 
-    def run(
-        self,
-        groups: Sequence[Mapping[str, list[str]]],
-        cwd: Path,
-        environ: Mapping[str, str],
-        *,
-        is_ready: Callable[[], bool],
-        banner: Sequence[str],
-    ) -> int:
+    def run(self, groups: Groups, cwd: Path, environ: Mapping[str, str], is_ready: Callable[[], bool], banner: list[str]) -> int:
         """Starts the groups in order, and ends them in reverse when asked to, or when a process has ended by itself.
 
         Prints the banner once it is ready. The exit code, once everything has ended. Raises InvalidField.
@@ -56,29 +51,19 @@ class Supervisor:
                 self._groups.append({})
                 for name, argv in commands.items():
                     self._groups[-1][name] = _start(name, argv, cwd, environ)
-            self._begin_to_print()
+            self._output.start()  # and other threads: after the processes, since a fork beside threads is not safe
+            for name, process in self._processes.items():
+                self._readers.append(threading.Thread(target=self._output.pass_on, args=(name, process.stdout), daemon=True))
+                self._readers[-1].start()
             while code == 0 and not self._signals:
                 if banner and is_ready():
-                    for line in banner:
-                        self._output.say("up", line)
-                    banner = ()
+                    self._say(*banner)
+                    banner = []
                 time.sleep(TICK_S)
                 code = self._code_of_ended()
         finally:
             clean = self._stop()
         return code or (0 if clean else INTERRUPTED if self._is_impatient else 1)
-
-    def _begin_to_print(self) -> None:
-        """Starts the threads that pass output on: after the processes, since a fork beside threads is not safe."""
-        self._output.start()
-        for name, process in self._processes.items():
-            reader = threading.Thread(target=self._print, args=(name, process), daemon=True)
-            self._readers.append(reader)
-            reader.start()
-
-    def _print(self, name: str, process: subprocess.Popen[bytes]) -> None:
-        for line in process.stdout or ():
-            self._output.say(name, line)
 
     @property
     def _processes(self) -> dict[str, subprocess.Popen[bytes]]:
@@ -90,13 +75,13 @@ class Supervisor:
             code = process.poll()
             if code is not None:
                 text = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
-                self._output.say("up", f"{name} {text}: everything is stopped")
+                self._say(f"{name} {text}: everything is stopped")
                 return 128 - code if code < 0 else code or 1
         return 0
 
     def _stop(self) -> bool:
         """Ends every process; True when none had to be killed."""
-        self._output.say("up", "stopping; jobs in flight are finished first (Ctrl-C again to kill)")
+        self._say("stopping; jobs in flight are finished first (Ctrl-C again to kill)")
         clean = [self._end(group) for group in reversed(self._groups)]
         # An RQ horse, for one, has a process group of its own.
         end_orphans(spare={process.pid for process in self._redis.values()})
@@ -114,10 +99,14 @@ class Supervisor:
                 break
             time.sleep(TICK_S)
         for name in alive:
-            self._output.say("up", f"{name} has not ended: killed")
+            self._say(f"{name} has not ended: killed")
             os.killpg(group[name].pid, signal.SIGKILL)
             group[name].wait()
         return not alive
+
+    def _say(self, *lines: str) -> None:
+        for line in lines:
+            self._output.say("up", os.fsencode(line))
 
     @property
     def _is_impatient(self) -> bool:

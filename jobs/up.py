@@ -23,6 +23,9 @@ PROBE_TIMEOUT_S = 1.0
 BAD_START = 2
 LOOPBACK = "127.0.0.1"
 
+Redis = tuple[str, subprocess.Popen[bytes] | None, str]
+"""Its URL, its process if it is the embedded one, and a word on it."""
+
 
 def main(argv: list[str]) -> int:
     """Runs until Ctrl-C; 2 with a message when it cannot start."""
@@ -38,7 +41,6 @@ def main(argv: list[str]) -> int:
 def up(settings: Settings, environ: Mapping[str, str], root: Path, path: Path) -> int:
     """Starts everything in the Procfile at `path` and waits for its end; the exit code. Raises TurnstileError."""
     data_dir = settings.data_dir.absolute()
-    is_terminal = sys.stdout.isatty()
     with contextlib.ExitStack() as last:
         redis_url, server, where = _provide_redis(settings, data_dir, last)
         port = usable_port(settings.host, settings.port)
@@ -50,24 +52,23 @@ def up(settings: Settings, environ: Mapping[str, str], root: Path, path: Path) -
             "TURNSTILE_DATA_DIR": str(data_dir),
             "PYTHONUNBUFFERED": "1",
         }
-        if is_terminal:  # the processes write to pipes and cannot know
+        if sys.stdout.isatty():  # the processes write to pipes and cannot know
             env.setdefault("TURNSTILE_LOG_FORMAT", "console")
         services = _carrier(env, data_dir)
         processes = {name: procfile.command(line, env) for name, line in procfile.parse(path.read_text()).items()}
         host = LOOPBACK if settings.host == "0.0.0.0" else settings.host  # noqa: S104
         page = f"http://{f'[{host}]' if ':' in host else host}:{port}/"
-        banner = (
+        banner = [
             f"ready, with the data in {data_dir}",
             f"  the page   {page}",
             f"  API docs   {page}docs",
             f"  carrier    {env['CARRIER_URL']}",
             f"  Redis      {where}",
             "Ctrl-C stops; `python3 -m jobs demo` in another terminal replays a day",
-        )
-        output = Output(sys.stdout.fileno(), colour=is_terminal and not env.get("NO_COLOR"))
+        ]
+        output = Output(sys.stdout.fileno(), colour=sys.stdout.isatty() and not env.get("NO_COLOR"))
         last.callback(output.finish)
-        supervisor = Supervisor(output, server)
-        return supervisor.run((services, processes), root, env, is_ready=lambda: _answers(host, port), banner=banner)
+        return Supervisor(output, server).run((services, processes), root, env, lambda: _answers(host, port), banner)
 
 
 def usable_port(host: str, port: int) -> int:
@@ -82,10 +83,8 @@ def usable_port(host: str, port: int) -> int:
         raise InvalidField("PORT", reason) from error
 
 
-def _provide_redis(
-    settings: Settings, data_dir: Path, last: contextlib.ExitStack
-) -> tuple[str, subprocess.Popen[bytes] | None, str]:
-    """Its URL, its process if it is the embedded one, and a word on it; takes the data directory until the end."""
+def _provide_redis(settings: Settings, data_dir: Path, last: contextlib.ExitStack) -> Redis:
+    """Takes the data directory until the end."""
     if settings.redis_url is None:
         server = embedded.start(data_dir)
         last.callback(server.stop)

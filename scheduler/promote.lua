@@ -2,7 +2,7 @@
 -- promote.lua: moves due jobs from where they wait to their queues, in each set the longest due first.
 -- The first set is rq-scheduler's; the definitions of periodic jobs in it stay and are returned, to be fired.
 -- KEYS 1 turnstile:periodic  2 rq:scheduler:scheduled_jobs  3.. rq:scheduled:<q>
--- ARGV 1 now (s)  2 how many of a set at most  3 seconds to put off a job that cannot be moved
+-- ARGV 1 now (s)  2 how many at most  3 seconds to put off a job that cannot be moved
 --      4.. for each of KEYS 2.., the queue of a job that names none
 -- RETURNS [entries looked at, jobs promoted, [definition, fire time, ...], ids of stock clients' periodic jobs,
 --      [id that cannot be moved, error, ...]]
@@ -31,7 +31,7 @@ local function move(set, id, score)
 end
 
 for set = 2, #KEYS do
-  local due = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit)
+  local due = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit - looked)
   for i = 1, #due, 2 do
     local ok, err = pcall(move, set, due[i], due[i + 1])
     if not ok then

@@ -43,17 +43,16 @@ class Redrives:
 
     def _work_off(self, record: Redrive, now: float, share: int, counts: Counter[str]) -> None:
         number = min(BATCH, share, n_due(record, now))
-        while number > 0:
-            listed = self._client.zrange(keys.redrive_letters(record.id), 0, number - 1, withscores=True)
-            if not listed:
-                if redrives.end(self._client, record.id, "done", now):
-                    logger.info("redrive done", redrive=record.id, action=record.action)
+        while listed := self._client.zrange(keys.redrive_letters(record.id), 0, max(number, 1) - 1, withscores=True):
+            if number <= 0:
                 return
             moved = self._move(record, [(job_id.decode(), died_at) for job_id, died_at in listed], now)
             counts.update(moved)
             # Not all of them: not due, since redrive.lua knows the pace better, or gone; the next tick sees.
             share -= number
             number = min(number, share) if moved.total() == number else 0
+        if redrives.end(self._client, record.id, "done", now):
+            logger.info("redrive done", redrive=record.id, action=record.action)
 
     def _move(self, record: Redrive, listed: list[tuple[str, float]], now: float) -> Counter[str]:
         leavers = leaving.read(self._client, [job_id for job_id, _died_at in listed])

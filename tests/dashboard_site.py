@@ -34,13 +34,13 @@ ODD_QUEUES = ("odd", IMG.format("queue").replace("/", "\u2215"), JS_BREAK, "back
 JSON_DATA = b'["math.sqrt", null, [16], {}]'
 
 
-def nothing_to_redrive(job_id: str) -> None:
+def nothing_to_redrive(job_id: str, who: str) -> None:
     raise NotFound("dead letter", job_id)
 
 
 @contextlib.contextmanager
 def serving(
-    client: redis.Redis, url: str = SHOWN_URL, redrive: Callable[[str], None] = nothing_to_redrive
+    client: redis.Redis, url: str = SHOWN_URL, redrive: Callable[[str, str], None] = nothing_to_redrive
 ) -> Iterator[httpx.Client]:
     """A real web process's loop with the dashboard at /rq; the client's base URL ends there."""
 

@@ -22,6 +22,11 @@ def bury_now(client: redis.Redis, job_id: str, error: str, died_at: float) -> No
     bury(client, claim, Attempt(1, died_at, died_at, "w", "ValueError", error, "Traceback: " + error), fenced=False)
 
 
+def named(number: int) -> str:
+    """A number as letters, which the fingerprint of an error tells apart: a, b, ... p, ba."""
+    return "".join("abcdefghijklmnop"[int(digit, 16)] for digit in f"{number:x}")
+
+
 def bury_many(client: redis.Redis, ids: list[str], died_at: float, *, n_groups: int = 1) -> None:
     """Makes jobs and dead letters of them, the first the oldest, a millisecond between two."""
     load(client, BURY)
@@ -30,7 +35,7 @@ def bury_many(client: redis.Redis, ids: list[str], died_at: float, *, n_groups: 
         with client.pipeline(transaction=False) as pipeline:
             for number, job_id in enumerate(ids[start : start + CHUNK], start):
                 call = Call(sample_tasks.fail.path, (f"x{number}",), {})
-                _bury(pipeline, job_id, call, f"no {'abcdefghijklmnop'[number % n_groups]}", repr(died_at + number / 1000))
+                _bury(pipeline, job_id, call, f"no {named(number % n_groups)}", repr(died_at + number / 1000))
             pipeline.execute()
 
 
@@ -52,4 +57,6 @@ def check_index(client: redis.Redis) -> None:
     stored = {key.decode().removeprefix(prefix) for key in client.scan_iter(match=f"{prefix}*", count=1_000)}
     grouped = [entry for name in sorted(stored) for entry in client.zrange(keys.dead_group(name), 0, -1, withscores=True)]
     assert listed == stored
+    sizes = {name.decode(): size for name, size in client.zrange(keys.DEAD_SIZES, 0, -1, withscores=True)}
+    assert sizes == {name: client.zcard(keys.dead_group(name)) for name in stored}
     assert sorted(grouped) == sorted(client.zrange(keys.DEAD, 0, -1, withscores=True))

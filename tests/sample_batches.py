@@ -63,3 +63,9 @@ async def hang(items: list[Item]) -> None:
     """Takes as many seconds as the items say."""
     for item in items:
         await asyncio.sleep(item.value)
+
+
+@batch(name="sample.keep", result_ttl_s=-1)
+def keep(items: list[Item]) -> list[Any]:
+    """Its results are kept for ever."""
+    return [item.value for item in items]

@@ -7,8 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
+import redis
+
 from jobs.errors import Permanent, RetryAfter, SoftTimeLimitExceeded
 from jobs.queue.backoff import Backoff
+from jobs.queue.hooks import Effect, Ending
 from jobs.queue.running import running_job
 from jobs.queue.task import task
 
@@ -264,4 +267,32 @@ def ask_again(delay_s: float, log: str) -> int:
 @task(name="sample.fail_evenly", retry=Backoff(max_attempts=3, base_s=100.0, cap_s=100.0, jitter="none"))
 def fail_evenly() -> None:
     """Fails, to be tried again after a delay without jitter."""
+    raise ValueError("no")
+
+
+@task(name="sample.ask_elsewhere", retry=SOON)
+def ask_elsewhere() -> None:
+    """Asks a Redis of its own, which is not there."""
+    redis.Redis.from_url("unix:///nowhere").ping()
+
+
+class Broken:
+    """Hooks that cannot be asked."""
+
+    def retried(self, ending: Ending) -> list[Effect]:
+        """Raises."""
+        raise ZeroDivisionError
+
+    died = retried
+
+    def redriven(self, job_id: str, args: tuple[Any, ...], now: float) -> list[Effect]:
+        """Nothing."""
+        return []
+
+    discarded = redriven
+
+
+@task(name="sample.fail_hooked", hooks=Broken())
+def fail_hooked() -> None:
+    """Fails, and so do its hooks."""
     raise ValueError("no")

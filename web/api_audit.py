@@ -5,7 +5,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.queue import audit
-from web.http import PAGE, answer, call, known_query, page_limit
+from web.http import PAGE, answer, call, paging
 from web.operation import Operation
 
 
@@ -18,9 +18,7 @@ class AuditPage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 async def get_audit(request: Request) -> Response:
     """Who did what to what, newest first; about the last 10,000 actions are kept."""
-    known_query(request, "cursor", "limit")
-    cursor, limit = request.query_params.get("cursor"), page_limit(request)
-    return answer(AuditPage(*await call(request, audit.page, cursor=cursor, limit=limit)))
+    return answer(AuditPage(*await call(request, audit.page, **paging(request))))
 
 
 OPERATIONS = (Operation("GET", "/v1/audit", get_audit, response=AuditPage, parameters=PAGE),)

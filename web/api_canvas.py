@@ -58,5 +58,5 @@ OPERATIONS = (
     Operation("GET", "/v1/canvas", get_open, response=CanvasList, parameters=(LIMIT,)),
     Operation("GET", "/v1/canvas/{id}", get_canvas, response=CanvasView),
     Operation("GET", "/v1/canvas/{id}/tree", get_tree, response=TreePage, parameters=(NODE, *PAGE)),
-    Operation("POST", "/v1/canvas/{id}/cancel", cancel, response=Done, errors=(404, 409, 413, 503)),
+    Operation("POST", "/v1/canvas/{id}/cancel", cancel, response=Done, also=(409,)),
 )

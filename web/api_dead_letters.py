@@ -11,12 +11,12 @@ from jobs.queue import dead_letters, redrives
 from jobs.queue.dead_letters import DeadLetter, Group
 from jobs.queue.redrives import Redrive
 from web.audit import Done, who
-from web.http import PAGE, answer, call, known_query, page_limit, read_body, read_json
+from web.http import PAGE, answer, call, paging, read_body, read_json
 from web.operation import Operation, Parameter
 
 
 class DeadLetterPage(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Dead letters, the newest first; `groups` counts all of them by task and error."""
+    """Dead letters, the newest first; `groups` are the largest by task and error, at most 500."""
 
     count: int
     groups: list[Group]
@@ -67,14 +67,11 @@ class RedrivePage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 async def get_dead_letters(request: Request) -> Response:
-    """Dead letters, newest first, and all of them grouped by task and error. A search may give a next page before it finds."""
-    known_query(request, "group", "search", "cursor", "limit")
-    query, limit = request.query_params, page_limit(request)
+    """Dead letters, newest first, and the largest groups by task and error. A search may give a next page before it finds."""
+    query, where = request.query_params, paging(request, "group", "search")
 
     def read(client: redis.Redis) -> DeadLetterPage:
-        found, cursor = dead_letters.page(
-            client, group=query.get("group"), search=query.get("search"), cursor=query.get("cursor"), limit=limit
-        )
+        found, cursor = dead_letters.page(client, group=query.get("group"), search=query.get("search"), **where)
         return DeadLetterPage(dead_letters.count(client), dead_letters.groups(client), found, cursor)
 
     return answer(await call(request, read))
@@ -119,9 +116,7 @@ async def discard_many(request: Request) -> Response:
 
 async def get_redrives(request: Request) -> Response:
     """Redrives and discards of many, the open ones first; kept for seven days after their end."""
-    known_query(request, "cursor", "limit")
-    cursor, limit = request.query_params.get("cursor"), page_limit(request)
-    return answer(RedrivePage(*await call(request, redrives.page, cursor=cursor, limit=limit)))
+    return answer(RedrivePage(*await call(request, redrives.page, **paging(request))))
 
 
 async def get_redrive(request: Request) -> Response:
@@ -141,12 +136,21 @@ FILTERS = (
 )
 OPERATIONS = (
     Operation("GET", "/v1/dead-letters", get_dead_letters, response=DeadLetterPage, parameters=(*FILTERS, *PAGE)),
-    Operation("POST", "/v1/dead-letters/redrive", redrive_many, request=RedriveMany, response=Redriven, status=202),
-    Operation("POST", "/v1/dead-letters/discard", discard_many, request=DiscardMany, response=Discarded, status=202),
+    Operation("POST", "/v1/dead-letters/redrive", redrive_many, request=RedriveMany, response=Redriven, status=202, also=(409,)),
+    Operation("POST", "/v1/dead-letters/discard", discard_many, request=DiscardMany, response=Discarded, status=202, also=(409,)),
     Operation("GET", "/v1/dead-letters/{id}", get_dead_letter, response=DeadLetter),
-    Operation("POST", "/v1/dead-letters/{id}/redrive", redrive, request=RedriveOne, response=Done, status=202),
+    Operation(
+        "POST",
+        "/v1/dead-letters/{id}/redrive",
+        redrive,
+        request=RedriveOne,
+        response=Done,
+        status=202,
+        also=(409,),
+        body_optional=True,
+    ),
     Operation("POST", "/v1/dead-letters/{id}/discard", discard, response=Done),
     Operation("GET", "/v1/redrives", get_redrives, response=RedrivePage, parameters=PAGE),
     Operation("GET", "/v1/redrives/{id}", get_redrive, response=Redrive),
-    Operation("POST", "/v1/redrives/{id}/cancel", cancel_redrive, response=Redrive),
+    Operation("POST", "/v1/redrives/{id}/cancel", cancel_redrive, response=Redrive, also=(409,)),
 )

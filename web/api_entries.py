@@ -113,5 +113,5 @@ TAKEN = ("application/json", NDJSON)
 OPERATIONS = (
     Operation("POST", "/v1/entries", post_entries, request=EntryRequest, response=EntriesAnswer, status=202, media_types=TAKEN),
     Operation("GET", "/v1/footfall", get_footfall, response=Series, parameters=SERIES),
-    Operation("GET", "/v1/footfall/summary", get_summary, response=Summary),
+    Operation("GET", "/v1/footfall/summary", get_summary, response=Summary, also=(422,)),
 )

@@ -7,13 +7,15 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from rq.command import send_shutdown_command
+from rq.command import send_command, send_shutdown_command
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.errors import InvalidField, NotFound
+from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import catalogue, job_store, overview, schedules
+from jobs.queue.calling import place_async
+from jobs.queue.job import unique_id
 from jobs.queue.job_store import JobView
 from jobs.queue.options import Priority
 from jobs.queue.overview import QueueInfo, WorkerInfo
@@ -21,9 +23,9 @@ from jobs.queue.schedules import DelayedPage, Schedule
 from jobs.queue.watching import changes
 from web.admission import Kind
 from web.audit import Done, audit
-from web.http import PAGE, PING_S, answer, call, known_query, page_limit, read_body, read_json
+from web.http import PAGE, PING_S, answer, call, paging, read_body, read_json
 from web.operation import Operation
-from web.problems import problem
+from web.problems import MEDIA_TYPE, Problem, problem
 from web.state import State, state
 
 MAX_AHEAD_S = 366 * 86_400.0
@@ -82,9 +84,11 @@ async def post_job(request: Request) -> Response:
     due_at = _due_at(body, now)
     state(request).admission.check(Kind.JOBS)
     options = {name: getattr(body, name) for name in ("queue", "priority", "expires_s") if getattr(body, name) is not None}
-    job_id, created = await catalogue.send_async(
-        state(request).redis, body.task, body.args, body.kwargs, now=now, due_at=due_at, unique_key=body.unique_key, **options
-    )
+    client = state(request).redis
+    task = await catalogue.find_async(client, body.task)
+    job_id = None if body.unique_key is None else unique_id(task.name, body.unique_key)
+    job = task.build(task.options(**options).defaults, body.args, body.kwargs, job_id=job_id, now=now, due_at=due_at)
+    job_id, created = await place_async(client, job, now=now, due_at=due_at)
     return answer(JobCreated(job_id, created), 202, {"Location": f"/v1/jobs/{job_id}"})
 
 
@@ -141,6 +145,18 @@ async def delete_job(request: Request) -> Response:
     job = await call(request, job_store.cancel, job_id, time.time())
     await audit(request, "cancel job", job_id)
     return answer(job)
+
+
+async def stop_job(request: Request) -> Response:
+    """Interrupt a running job where it is: it becomes a dead letter, without a retry."""
+    job_id = request.path_params["id"]
+    await read_body(request)
+    job = await job_store.get_async(state(request).redis, job_id)
+    if job.status != "started" or job.worker is None:
+        raise Conflict(f"the job is {job.status}, only a running one can be stopped", job.status)
+    await call(request, send_command, job.worker, "stop-job", job_id=job_id)
+    await audit(request, "stop job", job_id)
+    return answer(Done(job_id, "stop"), 202)
 
 
 async def get_queues(request: Request) -> Response:
@@ -201,23 +217,22 @@ async def run_schedule(request: Request) -> Response:
 
 async def get_scheduled(request: Request) -> Response:
     """Delayed jobs, the next one due first."""
-    known_query(request, "cursor", "limit")
-    return answer(await call(request, schedules.delayed, page_limit(request), request.query_params.get("cursor")))
+    return answer(await call(request, schedules.delayed, **paging(request)))
 
 
+PROBLEM = (MEDIA_TYPE,)
 OPERATIONS = (
-    Operation(
-        "POST", "/v1/jobs", post_job, request=JobRequest, response=JobCreated, status=202, errors=(400, 404, 413, 422, 503)
-    ),
+    Operation("POST", "/v1/jobs", post_job, request=JobRequest, response=JobCreated, status=202, also=(404,)),
     Operation("GET", "/v1/jobs/{id}", get_job, response=JobView),
-    Operation("GET", "/v1/jobs/{id}/events", job_events, response_media_type="text/event-stream"),
-    Operation("DELETE", "/v1/jobs/{id}", delete_job, response=JobView, errors=(404, 409, 503)),
+    Operation("GET", "/v1/jobs/{id}/events", job_events, response_media_types=("text/event-stream",)),
+    Operation("DELETE", "/v1/jobs/{id}", delete_job, response=JobView, also=(409,)),
+    Operation("POST", "/v1/jobs/{id}/stop", stop_job, response=Done, status=202, also=(409,)),
     Operation("GET", "/v1/queues", get_queues, response=QueueList),
     Operation("POST", "/v1/queues/{name}/{action}", queue_action, response=Done),
     Operation("GET", "/v1/workers", get_workers, response=WorkerList),
     Operation("POST", "/v1/workers/{name}/stop", stop_worker, response=Done, status=202),
-    Operation("POST", "/v1/workers/{pool}/scale", scale_workers, status=501, errors=()),
+    Operation("POST", "/v1/workers/{pool}/scale", scale_workers, response=Problem, status=501, response_media_types=PROBLEM),
     Operation("GET", "/v1/schedules", get_schedules, response=ScheduleList),
-    Operation("POST", "/v1/schedules/{name}/run", run_schedule, response=JobCreated, status=202),
+    Operation("POST", "/v1/schedules/{name}/run", run_schedule, response=JobCreated, status=202, also=(409,)),
     Operation("GET", "/v1/scheduled", get_scheduled, response=DelayedPage, parameters=PAGE),
 )

@@ -19,7 +19,8 @@ from jobs.mall.packing import Slip
 from jobs.mall.stock import MAX_ON_HAND, Stock
 from web import slip_page
 from web.admission import Kind
-from web.http import PAGE, PING_S, answer, known_query, page_limit, read_json
+from web.audit import audit
+from web.http import PAGE, PING_S, answer, paging, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
 from web.state import State, state
@@ -78,22 +79,19 @@ async def get_order(request: Request) -> Response:
 
 async def list_orders(request: Request) -> Response:
     """Orders, newest first; with a status those that changed last first."""
-    known_query(request, "status", "cursor", "limit")
+    where = paging(request, "status")
     text = request.query_params.get("status")
     if text is not None and text not in set(Status):
         raise InvalidField("status", f"must be one of {', '.join(Status)}")
-    page = await order_store.page(
-        state(request).redis,
-        status=Status(text) if text else None,
-        cursor=request.query_params.get("cursor"),
-        limit=page_limit(request),
-    )
-    return answer(page)
+    return answer(await order_store.page(state(request).redis, status=Status(text) if text else None, **where))
 
 
 async def cancel_order(request: Request) -> Response:
     """Cancel an order before its delivery has begun."""
-    return answer(await order_store.cancel(state(request).redis, request.path_params["id"], time.time()))
+    order_id = request.path_params["id"]
+    cancelled = await order_store.cancel(state(request).redis, order_id, time.time())
+    await audit(request, "cancel order", order_id)
+    return answer(cancelled)
 
 
 async def order_events(request: Request) -> Response:
@@ -120,7 +118,9 @@ async def put_stock(request: Request) -> Response:
     """Set what is on hand; from then on the SKU is tracked."""
     sku = _sku(request)
     body = await read_json(request, StockRequest)
-    return answer(await stock.put(state(request).redis, sku, body.on_hand))
+    found = await stock.put(state(request).redis, sku, body.on_hand)
+    await audit(request, f"set stock to {body.on_hand}", sku)
+    return answer(found)
 
 
 async def get_stock(request: Request) -> Response:
@@ -138,13 +138,14 @@ def _sku(request: Request) -> str:
 ONCE = Parameter("Idempotency-Key", "unique to the order; quoted or bare", "header", required=True)
 STATUS = Parameter("status", "only these", schema={"type": "string", "enum": list(Status)})
 SLIP = "The packing slip; a printable page for browsers."
+SLIPS = ("application/json", "text/html")
 OPERATIONS = (
     Operation("POST", "/v1/orders", post_order, request=OrderRequest, response=OrderView, status=202, parameters=(ONCE,)),
     Operation("GET", "/v1/orders", list_orders, response=OrderPage, parameters=(STATUS, *PAGE)),
-    Operation("GET", "/v1/orders/{id}", get_order, response=OrderView),
-    Operation("GET", "/v1/orders/{id}/events", order_events, response_media_type="text/event-stream"),
-    Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip),
-    Operation("POST", "/v1/orders/{id}/cancel", cancel_order, response=OrderView, errors=(404, 409, 503)),
-    Operation("PUT", "/v1/stock/{sku}", put_stock, request=StockRequest, response=Stock, errors=(400, 409, 413, 422, 503)),
-    Operation("GET", "/v1/stock/{sku}", get_stock, response=Stock, errors=(404, 422, 503)),
+    Operation("GET", "/v1/orders/{id}", get_order, response=OrderView, also=(304,)),
+    Operation("GET", "/v1/orders/{id}/events", order_events, response_media_types=("text/event-stream",)),
+    Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip, response_media_types=SLIPS),
+    Operation("POST", "/v1/orders/{id}/cancel", cancel_order, response=OrderView, also=(409,)),
+    Operation("PUT", "/v1/stock/{sku}", put_stock, request=StockRequest, response=Stock, also=(409,)),
+    Operation("GET", "/v1/stock/{sku}", get_stock, response=Stock, also=(422,)),
 )

@@ -101,13 +101,6 @@ def _task(client: redis.Redis, name: str) -> TaskInfo:
 
 OPERATIONS = (
     Operation("GET", "/v1/tasks", get_tasks, response=TaskList),
-    Operation(
-        "POST",
-        "/v1/tasks/{name}/limits",
-        post_limits,
-        request=LimitsRequest,
-        response=TaskInfo,
-        errors=(400, 404, 409, 413, 422, 503),
-    ),
-    Operation("DELETE", "/v1/tasks/{name}/limits", delete_limits, response=TaskInfo, errors=(404, 409, 503)),
+    Operation("POST", "/v1/tasks/{name}/limits", post_limits, request=LimitsRequest, response=TaskInfo, also=(409,)),
+    Operation("DELETE", "/v1/tasks/{name}/limits", delete_limits, response=TaskInfo, also=(409,)),
 )

@@ -1,7 +1,6 @@
 """The web application: routes, middleware, errors and life span, all in one list each."""
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -72,8 +71,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
             await here.redis.aclose()
             here.sync_redis.close()
 
-    redrive = functools.partial(dead_letters.redrive, here.sync_redis, by="rq-dashboard")
-    dashboard = dashboard_app(url, here.sync_redis, redrive=redrive)
+    dashboard = dashboard_app(url, here.sync_redis, lambda job_id, by: dead_letters.redrive(here.sync_redis, job_id, by=by))
     app = Starlette(
         routes=[
             *(operation.route() for operation in OPERATIONS),

@@ -1,5 +1,8 @@
 """The audit trail's part that needs a request: who sent it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import msgspec
 from starlette.requests import Request
 
@@ -16,9 +19,9 @@ class Done(msgspec.Struct, frozen=True, omit_defaults=True):
     kept: int = 0
 
 
-def who(request: Request) -> str:
-    """The API client that sent the request; `local` where there are no keys."""
-    return request.scope.get("client_name", "") or "local"
+def who(request: Mapping[str, Any]) -> str:
+    """The API client that sent the request (or has the ASGI scope); `local` where there are no keys."""
+    return request.get("client_name") or "local"
 
 
 async def audit(request: Request, what: str, target: str) -> None:

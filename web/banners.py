@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from jobs.queue.breaker import Circuit
+from jobs.queue.priorities import served
 from jobs.settings import Settings
 from web.admission import Kind, Load, refusal
 from web.html import span
 from web.operations import Operations
+
+QUEUES_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +42,13 @@ def _alarms(operations: Operations) -> Iterator[Banner]:
         yield Banner("alarm", "No scheduler leads", advice)
     if operations.suspended:
         yield Banner("alarm", "All workers are suspended", "They claim nothing until `rq resume` is run.")
-    served = {name for worker in operations.workers for name in worker.queues}
-    for queue in operations.queues:
-        if queue.depth and queue.name not in served:
-            advice = f"{_waits(queue.depth, 'job')}. Start the Procfile's process for it."
-            yield Banner("alarm", f"No worker serves queue {queue.name}", advice)
+    known = {name for worker in operations.workers for queue in worker.queues for name in served(queue)}
+    lonely = [queue for queue in operations.queues if queue.depth and queue.name not in known]
+    for queue in lonely[:QUEUES_NAMED]:
+        advice = f"{_waits(queue.depth, 'job')}. Start the Procfile's process for it."
+        yield Banner("alarm", f"No worker serves queue {queue.name}", advice)
+    if more := lonely[QUEUES_NAMED:]:
+        yield Banner("alarm", f"No worker serves {len(more):,} more queues", f"{_waits(sum(q.depth for q in more), 'job')}.")
 
 
 def _refusals(operations: Operations, settings: Settings) -> Iterator[Banner]:
@@ -64,9 +69,11 @@ def _others(operations: Operations, settings: Settings) -> Iterator[Banner]:
     if operations.dead_letters:
         advice = "Mend the cause, then redrive them below; nothing of them expires."
         yield Banner("warning", _waits(operations.dead_letters, "dead letter"), advice)
-    paused = ", ".join(queue.name for queue in operations.queues if queue.paused)
+    paused = [queue.name for queue in operations.queues if queue.paused]
     if paused:
-        yield Banner("note", f"Paused: {paused}", "Turnstile's workers claim nothing there until it is resumed below.")
+        advice = "Turnstile's workers claim nothing there until it is resumed below."
+        more = f" and {len(paused) - QUEUES_NAMED:,} more" if len(paused) > QUEUES_NAMED else ""
+        yield Banner("note", f"Paused: {', '.join(paused[:QUEUES_NAMED])}{more}", advice)
     if not settings.api_keys:
         advice = "Everybody on this machine may do everything here. TURNSTILE_API_KEYS opens it to others."
         yield Banner("note", "Running without API keys, on loopback only", advice)

@@ -23,6 +23,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from jobs import log
 from jobs.connections import AWAY, shown_url
 from jobs.errors import NotFound, TurnstileError
+from web.audit import who
 from web.dashboard_jobs import PLACES, ReadingRedis, ShownJob, ShownWorker, page_of_jobs
 from web.problems import MEDIA_TYPE, REDIS_RETRY_AFTER_S, TITLES, TYPE
 
@@ -60,8 +61,9 @@ READ_ONLY = (
 logger = log.get("dashboard")
 
 
-def dashboard_app(redis_url: str, redis: redis.Redis, redrive: Callable[[str], None]) -> ASGIApp:
-    """The app to mount at /rq. `redis_url` is only shown, without its secrets; `redrive` may raise NotFound and Conflict."""
+def dashboard_app(redis_url: str, redis: redis.Redis, redrive: Callable[[str, str], None]) -> ASGIApp:
+    """The app to mount at /rq. `redis_url` is only shown, without its secrets. `redrive` is given a job and who
+    wants it, and may raise NotFound and Conflict."""
     _take_places()
     app = Flask(__name__, template_folder="templates", static_folder=None)
     app.jinja_env.autoescape = True  # Flask leaves .js templates unescaped
@@ -76,7 +78,7 @@ def dashboard_app(redis_url: str, redis: redis.Redis, redrive: Callable[[str], N
         app.register_error_handler(kind, _on_error)
 
     def redrive_one(job_id: str) -> ResponseReturnValue:
-        redrive(job_id)
+        redrive(job_id, who(request.environ["asgi.scope"]))
         return {"status": "OK"}
 
     app.view_functions[f"rq_dashboard.{REDRIVE}"] = redrive_one

@@ -71,6 +71,12 @@ async def call(
     return await run_in_threadpool(function, state(request).sync_redis, *args, **kwargs)
 
 
+def paging(request: Request, *filters: str) -> dict[str, Any]:
+    """The `cursor` and `limit` of a list that knows these filters too. Raises InvalidField."""
+    known_query(request, *filters, "cursor", "limit")
+    return {"cursor": request.query_params.get("cursor"), "limit": page_limit(request)}
+
+
 def page_limit(request: Request) -> int:
     """The `limit` of a list. Raises InvalidField."""
     text = request.query_params.get("limit", str(DEFAULT_PAGE))

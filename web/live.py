@@ -44,27 +44,29 @@ class Live:
                 changed.set()
 
     async def run(self) -> None:
-        """Follows the stream until cancelled; after an absence of Redis every watcher looks for itself."""
-        last = "$"
-        while True:
+        """Follows the stream until closed; after an absence of Redis every watcher looks for itself."""
+        last: bytes | None = None
+        while not self.closing.is_set():  # Python 3.11's wait_for, with which redis-py sends, may swallow a cancellation
             try:
+                # Not "$": what comes between two questions would be seen by neither.
+                if last is None:
+                    last = await self._newest()
+                    self._wake(set(self._watchers))
                 found = await self._client.xread({keys.EVENTS: last}, count=BATCH, block=BLOCK_MS)
             except redis.exceptions.RedisError as error:
                 logger.info("event stream away", error=str(error))
                 await asyncio.sleep(PAUSE_S)
                 self._wake(set(self._watchers))
                 continue
-            for order_id, entry_id in _orders(found):
-                last = entry_id
-                self._wake({order_id})
+            for _stream, entries in found or []:
+                last = entries[-1][0]
+                self._wake({fields.get(b"order", b"").decode(errors="replace") for _entry_id, fields in entries})
+
+    async def _newest(self) -> bytes:
+        newest = await self._client.xrevrange(keys.EVENTS, count=1)
+        return newest[0][0] if newest else b"0-0"
 
     def _wake(self, order_ids: set[str]) -> None:
         for order_id in order_ids & self._watchers.keys():
             for changed in self._watchers[order_id]:
                 changed.set()
-
-
-def _orders(found: list[tuple[bytes, list[tuple[bytes, dict[bytes, bytes]]]]]) -> Iterator[tuple[str, str]]:
-    for _stream, entries in found or []:
-        for entry_id, fields in entries:
-            yield fields.get(b"order", b"").decode(), entry_id.decode()

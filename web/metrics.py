@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from jobs.queue import overview
 from jobs.queue.breaker import Circuit
-from jobs.queue.priorities import base
+from jobs.queue.priorities import base, served
 from web.http import answer
 from web.operation import Operation
 from web.operations import Operations, read
@@ -105,10 +105,17 @@ class Scrape:
             yield family
 
     def _of_workers(self) -> Metric:
-        found = Counter((name, worker.state) for worker in self.operations.workers for name in worker.queues)
+        known = {queue.name for queue in self.operations.queues}
+        found = Counter(
+            (name, worker.state)
+            for worker in self.operations.workers
+            for queue in worker.queues
+            for name in served(queue)
+            if name == queue or name in known
+        )
         family = GaugeMetricFamily("turnstile_workers", "Live workers, at each queue that they serve.", labels=["queue", "state"])
         # Zeros as well: an alert on `== 0` needs a sample when the last worker is gone.
-        zeros = {(queue.name, worker_state) for queue in self.operations.queues for worker_state in ("idle", "busy")}
+        zeros = {(name, worker_state) for name in known for worker_state in ("idle", "busy")}
         for name, worker_state in sorted(zeros | found.keys()):
             family.add_metric([name, worker_state], found[name, worker_state])
         return family
@@ -136,13 +143,12 @@ async def hirefire(request: Request) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/metrics", metrics, "Prometheus metrics.", errors=(503,), response_media_type="text/plain"),
+    Operation("GET", "/metrics", metrics, "Prometheus metrics.", response_media_types=("text/plain",)),
     Operation(
         "GET",
         "/hirefire/{token}/info",
         hirefire,
         "Jobs ready and started, for each process of the Procfile that runs them.",
         response=list[Demand],
-        errors=(404, 503),
     ),
 )

@@ -57,17 +57,22 @@ def _operation(operation: Operation) -> dict[str, Any]:
     }
     if operation.request is not None:
         bodies = {kind: operation.request if kind == "application/json" else str for kind in operation.media_types}
-        found["requestBody"] = {"required": True, "content": {kind: _schema(body) for kind, body in bodies.items()}}
+        content = {kind: _schema(body) for kind, body in bodies.items()}
+        found["requestBody"] = {"required": not operation.body_optional, "content": content}
     return found
 
 
 def _responses(operation: Operation) -> dict[str, Any]:
-    success: dict[str, Any] = {"description": HTTPStatus(operation.status).phrase}
-    if operation.response is not None or operation.response_media_type != "application/json":
-        success["content"] = {operation.response_media_type: _schema(operation.response or str)}
-    problem = {MEDIA_TYPE: _schema(Problem)}
-    errors = {str(status): {"description": TITLES[status][1], "content": problem} for status in operation.problems()}
-    return {str(operation.status): success} | errors
+    found: dict[str, Any] = {str(operation.status): {"description": HTTPStatus(operation.status).phrase}}
+    if operation.response is not None or "application/json" not in operation.response_media_types:
+        bodies = {kind: operation.response if "json" in kind else str for kind in operation.response_media_types}
+        found[str(operation.status)]["content"] = {kind: _schema(body) for kind, body in bodies.items()}
+    for status in operation.statuses():
+        if status < HTTPStatus.BAD_REQUEST:
+            found[str(status)] = {"description": HTTPStatus(status).phrase}
+        else:
+            found[str(status)] = {"description": TITLES[status][1], "content": {MEDIA_TYPE: _schema(Problem)}}
+    return found
 
 
 def _schema(kind: Any) -> dict[str, Any]:

@@ -24,7 +24,7 @@ class Parameter(msgspec.Struct, frozen=True, rename={"where": "in"}):
 
 @dataclass(frozen=True)
 class Operation:
-    """`request` and `response` are msgspec types. What is left out follows from the rest: see `says` and `problems`."""
+    """`request` and `response` are msgspec types. What is left out follows from the rest: see `says` and `statuses`."""
 
     method: str
     path: str
@@ -33,10 +33,11 @@ class Operation:
     request: Any = None
     response: Any = None
     status: int = 200
-    errors: tuple[int, ...] | None = None
+    also: tuple[int, ...] = ()
+    body_optional: bool = False
     parameters: tuple[Parameter, ...] = ()
     media_types: tuple[str, ...] = ("application/json",)
-    response_media_type: str = "application/json"
+    response_media_types: tuple[str, ...] = ("application/json",)
 
     def route(self) -> Route:
         """The Starlette route."""
@@ -46,11 +47,11 @@ class Operation:
         """The summary, or else the docstring of the handler."""
         return self.summary or " ".join((self.handler.__doc__ or "").split())
 
-    def problems(self) -> list[int]:
-        """The statuses of its errors: those given, or else what a body, a path or a query may cause and Redis' absence."""
-        found = {401, 500, *(self.errors if self.errors is not None else (503,))}
-        if self.errors is None:
-            found |= {400, 413, 422} if self.request is not None else set()
-            found |= {404} if "{" in self.path else set()
-            found |= {422} if self.parameters else set()
+    def statuses(self) -> list[int]:
+        """What it may answer besides its success: those given, and what a body, a path, a query or Redis' absence may cause."""
+        found = {401, 403, 500, 503, *self.also}
+        found |= {400, 422} if self.request is not None else set()
+        found |= {413} if self.method != "GET" else set()
+        found |= {404} if "{" in self.path else set()
+        found |= {422} if self.parameters else set()
         return sorted(found)

@@ -9,7 +9,8 @@ import hmac
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, Literal
 from urllib.parse import parse_qsl, quote
 
 import redis
@@ -25,6 +26,7 @@ from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import audit as trail
 from jobs.queue import canvas_store, dead_letters, overview, redrives, schedules
 from jobs.queue.started import started
+from web.audit import who
 from web.banners import REDIS_AWAY, banners
 from web.html import FILES, HEADERS, STATIC, html, message
 from web.http import read_body
@@ -109,9 +111,7 @@ async def _act(request: Request, name: str) -> Response:
     if name == "discard" and form.get("confirmed") != "yes":
         return RedirectResponse(f"{request.url.path}?target={quote(target, safe='')}", 303)
     back_to, perform = ACTIONS[name]
-    if back_to == "queues" and target not in await run_in_threadpool(overview.queue_names, client):
-        raise NotFound("queue", target)
-    await run_in_threadpool(perform, client, target, request.scope.get("client_name", "") or "local")
+    await run_in_threadpool(perform, client, target, who(request))
     return RedirectResponse(f"/#{back_to}", 303)
 
 
@@ -139,36 +139,25 @@ def _with_buttons(request: Request, template: str, **values: Any) -> Response:
     return answer
 
 
-def _pause(client: redis.Redis, name: str, who: str) -> None:
-    overview.pause(client, name)
-    trail.record(client, "pause queue", who=who, target=name)
+def _switch_queue(what: Literal["pause", "resume"], client: redis.Redis, name: str, by: str) -> None:
+    if name not in overview.queue_names(client):
+        raise NotFound("queue", name)
+    (overview.pause if what == "pause" else overview.resume)(client, name)
+    trail.record(client, f"{what} queue", who=by, target=name)
 
 
-def _resume(client: redis.Redis, name: str, who: str) -> None:
-    overview.resume(client, name)
-    trail.record(client, "resume queue", who=who, target=name)
-
-
-def _redrive(client: redis.Redis, job_id: str, who: str) -> None:
-    dead_letters.redrive(client, job_id, by=who)
-
-
-def _redrive_group(client: redis.Redis, group: str, who: str) -> None:
+def _redrive_group(client: redis.Redis, group: str, by: str) -> None:
     if not client.exists(keys.dead_group(group)):
         raise NotFound("group of dead letters", group)
-    redrives.request(client, "redrive", by=who, group=group)
-
-
-def _discard(client: redis.Redis, job_id: str, who: str) -> None:
-    dead_letters.discard(client, job_id, by=who)
+    redrives.request(client, "redrive", by=by, group=group)
 
 
 ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, str, str], None]]] = {
-    "pause-queue": ("queues", _pause),
-    "resume-queue": ("queues", _resume),
-    "redrive": ("dead-letters", _redrive),
+    "pause-queue": ("queues", partial(_switch_queue, "pause")),
+    "resume-queue": ("queues", partial(_switch_queue, "resume")),
+    "redrive": ("dead-letters", lambda client, job_id, by: dead_letters.redrive(client, job_id, by=by)),
     "redrive-group": ("dead-letters", _redrive_group),
-    "discard": ("dead-letters", _discard),
+    "discard": ("dead-letters", lambda client, job_id, by: dead_letters.discard(client, job_id, by=by)),
 }
 """The part of the page that a button leads back to, and what it does, with whose name in the audit trail."""
 

@@ -41,6 +41,6 @@ async def readyz(request: Request) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/livez", livez, response=Health, errors=()),
+    Operation("GET", "/livez", livez, response=Health),
     Operation("GET", "/readyz", readyz, response=Health),
 )

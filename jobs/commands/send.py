@@ -1,18 +1,15 @@
 """`python -m jobs send NAME ARGS...`: enqueues a job by its task's name."""
 
 import argparse
-import sys
-import time
 from typing import Any, get_args
 
 import msgspec
+import redis
 
 from jobs import connections
-from jobs.errors import TurnstileError
-from jobs.mall import tasks
+from jobs.commands import redis_command
 from jobs.queue import catalogue
 from jobs.queue.options import Priority
-from jobs.settings import current
 
 
 def main(argv: list[str]) -> int:
@@ -24,29 +21,28 @@ def main(argv: list[str]) -> int:
     parser.add_argument("--priority", choices=get_args(Priority), help="another priority than the task's own")
     parser.add_argument("--in", dest="countdown_s", type=float, default=0.0, metavar="SECONDS", help="start later")
     options = parser.parse_args(argv)
-    now, args, kwargs = time.time(), [], {}
+    args: list[Any] = []
+    kwargs: dict[str, Any] = {}
     for text in options.args:
         name, equals, value = text.partition("=")
         if equals and name.isidentifier():
             kwargs[name] = _value(value)
         else:
             args.append(_value(text))
-    try:
-        settings = current()
-        tasks.register(settings)
-        client = connections.connect(connections.redis_url(settings))
-        due_at = now + options.countdown_s if options.countdown_s > 0 else None
-        overrides = {name: value for name in ("queue", "priority") if (value := getattr(options, name)) is not None}
-        job_id, _created = catalogue.send(client, options.task, args, kwargs, now=now, due_at=due_at, **overrides)
-    except (TurnstileError, *connections.AWAY) as error:
-        sys.stderr.write(f"{error}\n")
-        return 2
-    sys.stdout.write(f"{job_id}\n")
-    return 0
+    overrides = {name: value for name in ("queue", "priority") if (value := getattr(options, name)) is not None}
+
+    def send(client: redis.Redis) -> str:
+        connections.share(client)
+        task = catalogue.find(client, options.task).options(**overrides)
+        if options.countdown_s <= 0:
+            return task.delay(*args, **kwargs).id
+        return task.enqueue_in(options.countdown_s, *args, **kwargs).id
+
+    return redis_command.run(send)
 
 
 def _value(text: str) -> Any:
     try:
         return msgspec.json.decode(text)
-    except msgspec.DecodeError:
+    except ValueError:
         return text

@@ -53,13 +53,12 @@ class Api:
             asked_s = None
             try:
                 response = await self._client.request(method, path, content=body, headers=headers)
-            except httpx.TransportError as error:
-                reason = f"no answer: {type(error).__name__} {error}"
-            else:
                 if response.status_code not in LATER:
                     return response
                 reason = f"no answer: HTTP {response.status_code}"
                 asked_s = retry_after_s(response.headers.get("retry-after"), time.time())
+            except httpx.RequestError as error:
+                reason = f"no answer: {type(error).__name__} {error}"
             wait_s = (asked_s or 0.0) + random.random() * BASE_S * 2 ** min(tries, MAX_DOUBLINGS)
             if time.monotonic() + wait_s >= self.give_up_at:
                 break
@@ -70,10 +69,10 @@ class Api:
 
 def read(response: httpx.Response, status: int, shape: type[T]) -> T:
     """The body as `shape`. Raises RequestFailed for another status or body."""
-    request = f"{response.request.method} {response.request.url.path}"
-    if response.status_code != status:
-        raise RequestFailed(request, f"answered {response.status_code}: {response.text[:MAX_SHOWN]}")
-    try:
-        return msgspec.json.decode(response.content, type=shape)
-    except msgspec.DecodeError as error:
-        raise RequestFailed(request, f"{error}: {response.text[:MAX_SHOWN]}") from error
+    reason = f"answered {response.status_code}"
+    if response.status_code == status:
+        try:
+            return msgspec.json.decode(response.content, type=shape)
+        except msgspec.DecodeError as error:
+            reason = str(error)
+    raise RequestFailed(f"{response.request.method} {response.request.url.path}", f"{reason}: {response.text[:MAX_SHOWN]}")

@@ -1,43 +1,23 @@
 """The shipped sample: footfall by half hour and orders, read as they were recorded."""
 
 import csv
-from datetime import datetime
 from pathlib import Path
 
 import msgspec
 
+from jobs.mall.orders import OrderRequest
+
 DATA_DIR = Path(__file__).parent / "data"
-SLOT_S = 1_800
+AS_RECORDED = msgspec.json.Encoder(decimal_format="number")
 
 
-class Slot(msgspec.Struct, frozen=True):
-    """People counted in one half hour; `start_s` is seconds since the day's midnight."""
-
-    start_s: int
-    entries: int
-
-
-class SampleLine(msgspec.Struct, frozen=True):
-    """One order line, as recorded."""
-
-    sku: str
-    description: str | None
-    quantity: int
-    unit_price: float
-
-
-class SampleOrder(msgspec.Struct, frozen=True):
+class SampleOrder(OrderRequest, frozen=True, forbid_unknown_fields=False):
     """One order, as recorded; `ordered_on` is left out, the API does not know it."""
-
-    reference: str
-    customer: str | None
-    country: str | None
-    lines: list[SampleLine]
 
     @property
     def body(self) -> bytes:
         """What is posted."""
-        return msgspec.json.encode(self)
+        return AS_RECORDED.encode(self)
 
     @property
     def refusable(self) -> bool:
@@ -45,14 +25,12 @@ class SampleOrder(msgspec.Struct, frozen=True):
         return any(line.quantity <= 0 for line in self.lines)
 
 
-def footfall() -> dict[str, list[Slot]]:
-    """The slots of every day (YYYY-MM-DD), in order of time."""
-    days: dict[str, list[Slot]] = {}
+def footfall() -> dict[str, list[int]]:
+    """The people of every day (YYYY-MM-DD), by half hour."""
+    days: dict[str, list[int]] = {}
     with (DATA_DIR / "footfall.csv").open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
-            start = datetime.fromisoformat(row["slot_start"])
-            slot = Slot(start.hour * 3_600 + start.minute * 60, int(row["entries"]))
-            days.setdefault(start.date().isoformat(), []).append(slot)
+            days.setdefault(row["slot_start"].partition("T")[0], []).append(int(row["entries"]))
     return days
 
 

@@ -6,7 +6,7 @@ Minutes are kept for `minutes_keep_days`; older days answer from the hourly roll
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
@@ -115,7 +115,7 @@ async def series(
     for day, sums in zip(days, answers, strict=True):
         for moment, direction, people in _read(day, sums, gate):
             if start <= moment < end:
-                found[_floor(moment, bucket)].add(direction, people)
+                found[moment - (moment - day) % step].add(direction, people)
                 totals.add(direction, people)
     buckets = [Bucket(f"{at:%Y-%m-%dT%H:%M:%SZ}", sums.in_, sums.out) for at, sums in sorted(found.items())]
     return Series(buckets, totals)
@@ -134,14 +134,3 @@ def _read(day: datetime, sums: Mapping[bytes, bytes], gate: str | None) -> Itera
         if gate is None or name == gate:
             hour, _, minute = time.partition(":")
             yield day + timedelta(hours=int(hour), minutes=int(minute or 0)), direction, int(people)
-
-
-_FLOORS: dict[str, Callable[[datetime], datetime]] = {
-    "minute": lambda at: at,
-    "hour": lambda at: at.replace(minute=0),
-    "day": lambda at: at.replace(hour=0, minute=0),
-}
-
-
-def _floor(moment: datetime, bucket: str) -> datetime:
-    return _FLOORS[bucket](moment)

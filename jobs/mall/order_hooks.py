@@ -6,10 +6,7 @@ from jobs import keys
 from jobs.queue.hooks import Effect, Ending
 from jobs.queue.script import beside
 
-ATTEMPT_FAILED = beside(__file__, "attempt_failed")
-DIED = beside(__file__, "died")
-REDRIVEN = beside(__file__, "redriven")
-DISCARDED = beside(__file__, "discarded")
+FOLLOW = beside(__file__, "follow")
 
 
 class OrderHooks:
@@ -17,20 +14,21 @@ class OrderHooks:
 
     def retried(self, ending: Ending) -> list[Effect]:
         """The order's attempt ends with its error; its status stays."""
-        order_id = str(ending.args[0])
-        return [Effect(ATTEMPT_FAILED, [keys.order(order_id)], [order_id, ending.error, repr(ending.ended_at)])]
+        return _follow("retried", ending.args, ending.job_id, ending.error, ending.ended_at)
 
     def died(self, ending: Ending) -> list[Effect]:
         """The order becomes dead, for the reason of its job's death."""
-        order_id = str(ending.args[0])
-        return [Effect(DIED, [keys.order(order_id)], [order_id, ending.job_id, ending.error, repr(ending.ended_at)])]
+        return _follow("died", ending.args, ending.job_id, ending.error, ending.ended_at)
 
     def redriven(self, job_id: str, args: tuple[Any, ...], now: float) -> list[Effect]:
         """The order goes on at the step that failed."""
-        order_id = str(args[0])
-        return [Effect(REDRIVEN, [keys.order(order_id)], [order_id, job_id, repr(now)])]
+        return _follow("redriven", args, job_id, "", now)
 
     def discarded(self, job_id: str, args: tuple[Any, ...], now: float) -> list[Effect]:
         """The order stays dead for good; its stock is given back."""
-        order_id = str(args[0])
-        return [Effect(DISCARDED, [keys.order(order_id)], [order_id, job_id, repr(now)])]
+        return _follow("discarded", args, job_id, "", now)
+
+
+def _follow(what: str, args: tuple[Any, ...], job_id: str, error: str, now: float) -> list[Effect]:
+    order_id = str(args[0])
+    return [Effect(FOLLOW, [keys.order(order_id)], [what, order_id, job_id, error, repr(now)])]

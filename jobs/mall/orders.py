@@ -15,7 +15,6 @@ MAX_LINES = 1_000
 MAX_QUANTITY = 100_000
 MAX_TEXT = 500
 MAX_NAME = 128
-MAX_ORDER_ID = 64
 PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
 

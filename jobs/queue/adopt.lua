@@ -4,7 +4,7 @@
 -- ARGV 1 job id  2 died_at (s)  3 group  4 task  5 error type  6 error
 -- RETURNS 1 adopted, 0 nothing to adopt (any more)
 -- COST O(log n)
-if redis.call('EXISTS', KEYS[1]) == 0 then
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then
   redis.call('ZREM', KEYS[2], ARGV[1])
   return 0
 end

@@ -8,9 +8,9 @@ import redis
 
 from jobs import keys, log
 from jobs.errors import InvalidField
-from jobs.queue.script import beside
 
-NOTE = beside(__file__, "note")
+ENTRIES = 10_000
+"""About as many are kept, as trail.lua has it."""
 STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
 logger = log.get("audit")
 
@@ -27,7 +27,8 @@ class Entry(msgspec.Struct, frozen=True):
 
 def record(client: redis.Redis, what: str, *, who: str, target: str) -> None:
     """Notes an action that has no script of its own to note it."""
-    NOTE(client, [], [repr(time.time()), what, who, target])
+    entry = {"at": repr(time.time()), "what": what, "who": who, "target": target}
+    client.xadd(keys.AUDIT, entry, maxlen=ENTRIES, approximate=True)
     say(what, who=who, target=target)
 
 

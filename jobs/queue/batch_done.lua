@@ -4,7 +4,7 @@
 -- or it goes on as a job of its own. Then the next batch job takes this one's place while items wait.
 -- KEYS 1 turnstile:batch:<name>  2 turnstile:batch:<name>:ids  3 turnstile:batch:<name>:job
 -- ARGV 1 this job's id  2 now (s)  3 items that are a full batch  4 how long a job is held for more to come (s)
---      5 next job's id  6 queue  7 fields  8 how long results are kept (s)  9 worker
+--      5 next job's id  6 queue  7 fields  8 how long results are kept (s; -1: for ever)  9 worker
 --      10.. for each item: its id, its entry, then of its job: id, queue, fields (JSON array; empty: done, nothing is kept),
 --      due_at (s; empty: done), result (base64 of JSON; empty for none)
 -- RETURNS how many items were written; 0 when this job is not due
@@ -18,9 +18,11 @@ local function keep(id, queue, fields, result)
   if create(id, fields, 'status', 'finished', 'ended_at', iso(now), 'worker_name', ARGV[9]) then
     local results = 'rq:results:' .. id
     redis.call('XADD', results, '*', 'type', 1, 'worker_name', ARGV[9], unpack(result ~= '' and {'return_value', result} or {}))
-    redis.call('EXPIRE', 'rq:job:' .. id, ttl)
-    redis.call('EXPIRE', results, ttl)
-    redis.call('ZADD', 'rq:finished:' .. queue, now + ttl, id)
+    if ttl > 0 then
+      redis.call('EXPIRE', 'rq:job:' .. id, ttl)
+      redis.call('EXPIRE', results, ttl)
+    end
+    redis.call('ZADD', 'rq:finished:' .. queue, ttl > 0 and now + ttl or '+inf', id)
   end
 end
 

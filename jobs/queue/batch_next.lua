@@ -1,12 +1,14 @@
 --! include push.lua
 --! include batch.lua
--- batch_next.lua: a batch job is through: the next one is enqueued while items wait.
+--! include alive.lua
+-- batch_next.lua: a batch job is through, or was lost: the next one is enqueued while items wait.
 -- KEYS 1 the list of items  2 the key that names the job that is due
--- ARGV 1 this job's id  2 next job's id  3 queue  4 fields  5 now (s)
--- RETURNS 1 this job was the one that is due, 0 it was not and nothing was written
--- COST O(1)
-if not batch_due(KEYS[2], ARGV[1]) then
-  return 0
+-- ARGV 1 the id of the job that is through; empty: whichever is due, if it is lost  2 next job's id  3 queue  4 fields  5 now (s)
+-- RETURNS when the next one was enqueued, the id of the job whose place it took, or 'none'; else nil
+-- COST O(1), for a job that may be lost O(length of the queue)
+local due = redis.call('GET', KEYS[2])
+if ARGV[1] ~= '' and due ~= ARGV[1] or ARGV[1] == '' and due and condition(due, ARGV[3]) == 'live' then
+  return nil
 end
 batch_next(KEYS[2], KEYS[1], ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5]))
-return 1
+return redis.call('EXISTS', KEYS[2]) == 1 and (due or 'none') or nil

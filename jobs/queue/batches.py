@@ -26,7 +26,7 @@ from jobs.errors import CircuitOpen, InvalidField, JobInterrupted
 from jobs.queue.attempts import message
 from jobs.queue.backoff import Backoff, Dead, decide
 from jobs.queue.ending import encode_result
-from jobs.queue.job import JobSpec
+from jobs.queue.job import JSON, JobSpec
 from jobs.queue.options import DEFAULT_TIME_LIMIT_S
 from jobs.queue.running import running_job
 from jobs.queue.script import Argument, beside
@@ -36,7 +36,6 @@ from jobs.settings import current
 ADD = beside(__file__, "batch_add")
 DONE = beside(__file__, "batch_done")
 NEXT = beside(__file__, "batch_next")
-HEAL = beside(__file__, "batch_heal")
 ITEM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_NAME = 60
 """With an item's id it stays below what a job id may have."""
@@ -66,7 +65,7 @@ def heal(client: redis.Redis, now: float) -> list[str]:
     done = []
     for buffer in BUFFERS.values():
         job = buffer.spec(now)
-        lost = HEAL(client, [buffer.items, buffer.due], [job.id, job.queue, job.fields, repr(now)])
+        lost = NEXT(client, [buffer.items, buffer.due], ["", job.id, job.queue, job.fields, repr(now)])
         if lost is not None:
             done.append(f"{buffer.items}: job {lost.decode()} was lost, {job.id} takes its place")
     return done
@@ -141,10 +140,6 @@ class Batch:
         ADD(client, self._keys, args)
         return job_ids
 
-    async def add_async(self, client: redis.asyncio.Redis, item: Any, item_id: str | None = None) -> str:
-        """The async twin of `add`."""
-        return (await self.add_many_async(client, [item], None if item_id is None else [item_id]))[0]
-
     async def add_many_async(
         self, client: redis.asyncio.Redis, items: Sequence[Any], item_ids: Sequence[str] | None = None
     ) -> list[str]:
@@ -168,7 +163,7 @@ class Batch:
                 self.alone.call(item_id, item)
             except InvalidField as error:
                 raise InvalidField(f"items[{number}]", error.reason) from None
-            args += (item_id, job_id, b"%s %s" % (item_id.encode(), msgspec.json.encode(item)))
+            args += (item_id, job_id, b"%s %s" % (item_id.encode(), JSON.encode(item).encode()))
         return job_ids, args
 
     def _spec(self, now: float) -> JobSpec:

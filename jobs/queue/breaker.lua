@@ -82,9 +82,7 @@ local function ask()
   local retry_at = tonumber(redis.call('HGET', key, 'retry_at'))
   if not retry_at then
     redis.call('HSET', key, lease, now + CALL_S)
-    return ''
-  end
-  if now >= retry_at then
+  elseif now >= retry_at then
     retry_at = probe()
   end
   if not retry_at then
@@ -94,15 +92,8 @@ local function ask()
   return string.format('%.17g', retry_at)
 end
 
-local function judge_probe()
-  if op == 'failed' then
-    open()
-  elseif redis.call('HINCRBY', key, 'passed', 1) >= probes then
-    close()
-  end
-end
-
-local function judge_window()
+-- Whether too many of the calls in the window, this one included, have failed.
+local function tripped()
   redis.call('HINCRBY', key, field_of('c', bucket), 1)
   redis.call('HINCRBY', key, field_of('f', bucket), op == 'failed' and 1 or 0)
   local calls, failures = 0, 0
@@ -110,9 +101,7 @@ local function judge_window()
     local c, f = unpack(redis.call('HMGET', key, field_of('c', number), field_of('f', number)))
     calls, failures = calls + (c or 0), failures + (f or 0)
   end
-  if calls >= min_calls and failures >= tonumber(ARGV[5]) * calls then
-    open()
-  end
+  return calls >= min_calls and failures >= tonumber(ARGV[5]) * calls
 end
 
 local function report()
@@ -120,17 +109,17 @@ local function report()
   redis.call('HDEL', key, lease)
   if not ends_at or ends_at <= now then
     return 0
-  end
-  if op == 'given_back' then
+  elseif op == 'given_back' then
     return 1
   end
   trim()
   redis.call('HINCRBY', key, 'calls', 1)
   redis.call('HINCRBY', key, 'failures', op == 'failed' and 1 or 0)
-  if redis.call('HEXISTS', key, 'retry_at') == 1 then
-    judge_probe()
-  else
-    judge_window()
+  local probing = redis.call('HEXISTS', key, 'retry_at') == 1
+  if probing and op == 'failed' or not probing and tripped() then
+    open()
+  elseif probing and redis.call('HINCRBY', key, 'passed', 1) >= probes then
+    close()
   end
   return 1
 end

@@ -13,7 +13,7 @@ from jobs import connections, keys
 from jobs.errors import InvalidField
 from jobs.queue.canvas_parts import Signature, signature
 from jobs.queue.handle import JobHandle
-from jobs.queue.job import JobSpec
+from jobs.queue.job import JobSpec, rq_time
 from jobs.queue.options import Options
 from jobs.queue.script import beside
 
@@ -138,8 +138,10 @@ def enqueue(client: redis.Redis, job: JobSpec, *, now: float, due_at: float | No
 
 def _script_call(jobs: Sequence[JobSpec], now: float, due_at: float | None) -> tuple[list[str], list[str]]:
     args = [repr(now)]
+    state = ("status", "queued", "enqueued_at", rq_time(now)) if due_at is None else ("status", "scheduled")
     for job in jobs:
-        args += (job.id, job.queue, job.fields, "" if due_at is None else repr(due_at), job.lasts)
+        flat = job.flat + state
+        args += (job.id, job.queue, "" if due_at is None else repr(due_at), job.lasts, str(len(flat)), *flat)
     return [keys.SCHEDULED_JOBS, *(job.lock for job in jobs if job.lock)], args
 
 

@@ -3,7 +3,7 @@
 -- The cancelled job stays for its readers for `keep` seconds; whoever waits for its result is told.
 local function cancelled(id, queue, now, keep, reason)
   local key, registry, results = 'rq:job:' .. id, 'rq:canceled:' .. queue, 'rq:results:' .. id
-  redis.call('ZREMRANGEBYSCORE', registry, '-inf', now)
+  forget(registry, now)
   redis.call('HSET', key, 'status', 'canceled', 'reason', reason, 'ended_at', iso(now))
   unlock(redis.call('HGET', key, 'unique'), id)
   redis.call('XADD', results, 'MAXLEN', 10, '*', 'type', 3)

@@ -8,7 +8,7 @@
 -- Arguments and results are text to be joined and never decoded.
 
 local WINDOW, PER_HOP, BYTES_LIKE_A_JOB, BLOCK = 500, 100, 20000, 100
-local PARTS = {'', ':nodes', ':states', ':results', ':todo', ':failed', ':events'}
+local PARTS = {'', ':nodes', ':states', ':results', ':failed'}
 
 -- The canvas for the length of one script; nil when there is none (any more).
 local function canvas_at(key, now)
@@ -29,11 +29,8 @@ local function mark(c, node, state)
 end
 
 local function become(c, status)
-  if c.status ~= status then
-    c.status = status
-    redis.call('HSET', c.key, 'status', status)
-    redis.call('XADD', c.key .. ':events', 'MAXLEN', 10, '*', 'status', status)
-  end
+  c.status = status
+  redis.call('HSET', c.key, 'status', status)
 end
 
 -- Leaves the index of open canvases; everything is kept for its readers and then expires.

@@ -9,12 +9,16 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from jobs.errors import InvalidField, Permanent, UnknownTask
-from jobs.queue.canvas_parts import Chain, Group, Part, Signature, signature
+from jobs.queue.canvas_parts import Chain, Group, Part, Signature, check, signature
 from jobs.queue.task import Task, by_name, task
 
 
 def chain(*parts: Part) -> Chain:
     """One after the other; each is given the result before it."""
+    if not parts:
+        raise InvalidField("parts", "a chain needs at least one part")
+    for part in parts[1:]:
+        check(part, given=True)
     return Chain(parts)
 
 
@@ -27,7 +31,7 @@ def group(*parts: Part | Iterable[Part]) -> Group:
 
 def chord(header: Part | Iterable[Part], callback: Part) -> Chain:
     """A group, and a callback that is given the list of its results once all members have succeeded."""
-    return Chain((header if isinstance(header, Group) else group(header), callback))
+    return chain(header if isinstance(header, Group) else group(header), callback)
 
 
 def map(called: Task, items: Iterable[Any]) -> Group:

@@ -5,29 +5,27 @@
 
 from jobs import keys
 from jobs.queue.hooks import Effect
-from jobs.queue.script import Script, beside
+from jobs.queue.script import beside
 
-FINISHED = beside(__file__, "canvas_finished")
-ENDED = beside(__file__, "canvas_ended")
-REDRIVEN = beside(__file__, "canvas_redriven")
+TOLD = beside(__file__, "canvas_told")
 MAX_ERROR = 500
 
 
 def finished(canvas_field: str, result_json: str, now: float) -> list[Effect]:
     """The job succeeded: what waits for its result goes on."""
-    return _effects(FINISHED, canvas_field, result_json, repr(now))
+    return _told("finished", canvas_field, result_json, now)
 
 
 def ended(canvas_field: str, what: str, error: str, now: float) -> list[Effect]:
     """The job ended without a result; `what` is dead, expired, cancelled or discarded."""
-    return _effects(ENDED, canvas_field, f"{what}: {error}"[:MAX_ERROR], repr(now))
+    return _told("ended", canvas_field, f"{what}: {error}"[:MAX_ERROR], now)
 
 
 def redriven(canvas_field: str, now: float) -> list[Effect]:
     """The job's dead letter goes back to its queue."""
-    return _effects(REDRIVEN, canvas_field, repr(now))
+    return _told("redriven", canvas_field, "", now)
 
 
-def _effects(script: Script, canvas_field: str, *args: str) -> list[Effect]:
+def _told(what: str, canvas_field: str, text: str, now: float) -> list[Effect]:
     canvas_id, _, node = canvas_field.partition(":")
-    return [Effect(script, [keys.canvas(canvas_id)], [node, *args])] if node.isdigit() else []
+    return [Effect(TOLD, [keys.canvas(canvas_id)], [what, node, text, repr(now)])] if node.isdigit() else []

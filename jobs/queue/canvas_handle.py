@@ -3,8 +3,7 @@
 import asyncio
 import time
 import uuid
-from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import redis
@@ -13,10 +12,12 @@ import redis.asyncio
 from jobs import connections, keys
 from jobs.errors import CanvasFailed, CanvasNotFinished, InvalidField, NotFound
 from jobs.queue import canvas_store
-from jobs.queue.canvas_program import Program
 from jobs.queue.canvas_store import CanvasView, TreePage
 from jobs.queue.job import JOB_ID
 from jobs.queue.script import beside
+
+if TYPE_CHECKING:
+    from jobs.queue.canvas_parts import Launchable  # which builds on this module
 
 LAUNCH = beside(__file__, "canvas_launch")
 MAX_ID = 100
@@ -25,16 +26,11 @@ RESULT_TTL_S = 3_600
 LAID_TTL_S = 600
 """How long nodes lie ready for a launch that its program may not live to see."""
 LAID_AT_ONCE = 500
-BLOCK_S = 2.0
-"""How long one read waits: below the socket timeouts of our clients."""
-AWAY_S = 0.5
-
-
-class Canvas(Protocol):
-    """Whatever compiles to a program."""
-
-    def program(self, now: float) -> Program:
-        """The nodes."""
+EXPIRED = 2
+"""The launch script's answer when they no longer do."""
+FIRST_PAUSE_S = 0.01
+LAST_PAUSE_S = 0.5
+"""Whoever waits looks less and less often, and never blocks in Redis: a pool holds few connections."""
 
 
 class CanvasHandle:
@@ -72,35 +68,33 @@ class CanvasHandle:
 
     def wait(self, timeout_s: float) -> Any:
         """Blocks until there is a result. Raises CanvasFailed once a member has failed, CanvasNotFinished after `timeout_s`."""
-        client, until = self._sync(), time.monotonic() + timeout_s
+        client, began = self._sync(), time.monotonic()
         while True:
             try:
                 with client.pipeline(transaction=False) as pipeline:
                     _look(pipeline, self.id)
-                    seen, status, result = pipeline.execute()
-                if _is_over(self.id, status, until):
+                    status, result = pipeline.execute()
+                if _is_over(self.id, status, began + timeout_s):
                     return msgspec.json.decode(result)
-                client.xread({keys.canvas_events(self.id): seen[0][0] if seen else "0-0"}, block=_block_ms(until))
             except redis.exceptions.RedisError as error:
-                if not connections.is_away(error) or time.monotonic() > until:
+                if not connections.is_away(error) or time.monotonic() > began + timeout_s:
                     raise
-                time.sleep(AWAY_S)
+            time.sleep(_pause_s(began, began + timeout_s))
 
     async def wait_async(self, timeout_s: float) -> Any:
         """The async twin of `wait`."""
-        client, until = self._async(), time.monotonic() + timeout_s
+        client, began = self._async(), time.monotonic()
         while True:
             try:
                 async with client.pipeline(transaction=False) as pipeline:
                     _look(pipeline, self.id)
-                    seen, status, result = await pipeline.execute()
-                if _is_over(self.id, status, until):
+                    status, result = await pipeline.execute()
+                if _is_over(self.id, status, began + timeout_s):
                     return msgspec.json.decode(result)
-                await client.xread({keys.canvas_events(self.id): seen[0][0] if seen else "0-0"}, block=_block_ms(until))
             except redis.exceptions.RedisError as error:
-                if not connections.is_away(error) or time.monotonic() > until:
+                if not connections.is_away(error) or time.monotonic() > began + timeout_s:
                     raise
-                await asyncio.sleep(AWAY_S)
+            await asyncio.sleep(_pause_s(began, began + timeout_s))
 
     def _sync(self) -> redis.Redis:
         return self._client if isinstance(self._client, redis.Redis) else connections.process_client()
@@ -111,61 +105,60 @@ class CanvasHandle:
 
 def launch(
     client: redis.Redis,
-    canvas: Canvas,
+    canvas: "Launchable",
     *,
     canvas_id: str | None = None,
     now: float | None = None,
     result_ttl_s: int = RESULT_TTL_S,
 ) -> CanvasHandle:
-    """Starts a canvas; a second launch under the same id starts nothing. Raises InvalidField before anything is written."""
-    launch_id, laid, call = _launch_call(canvas, canvas_id, now, result_ttl_s)
-    for fields in laid:
-        with client.pipeline(transaction=True) as pipeline:
-            _lay(pipeline, call[0][1], fields)
-            pipeline.execute()
-    LAUNCH(client, *call)
-    return CanvasHandle(launch_id, client)
+    """Starts a canvas in one round trip; a second launch under the same id starts nothing, whatever it holds.
+
+    Raises InvalidField before anything is written, and TimeoutError when that took so long that a part has expired.
+    """
+    with client.pipeline(transaction=False) as pipeline:
+        launch_id = _add_launch(pipeline, canvas, canvas_id, now, result_ttl_s)
+        return _launched(launch_id, client, pipeline.execute()[-1])
 
 
 async def launch_async(
     client: redis.asyncio.Redis,
-    canvas: Canvas,
+    canvas: "Launchable",
     *,
     canvas_id: str | None = None,
     now: float | None = None,
     result_ttl_s: int = RESULT_TTL_S,
 ) -> CanvasHandle:
-    """The async twin of `launch`."""
-    launch_id, laid, call = _launch_call(canvas, canvas_id, now, result_ttl_s)
-    for fields in laid:
-        async with client.pipeline(transaction=True) as pipeline:
-            _lay(pipeline, call[0][1], fields)
-            await pipeline.execute()
-    await LAUNCH.run(client, *call)
-    return CanvasHandle(launch_id, client)
+    """The async twin of `launch`. The canvas, which may be large, is compiled in a thread."""
+    async with client.pipeline(transaction=False) as pipeline:
+        launch_id = await asyncio.to_thread(_add_launch, pipeline, canvas, canvas_id, now, result_ttl_s)
+        return _launched(launch_id, client, (await pipeline.execute())[-1])
 
 
-def _launch_call(
-    canvas: Canvas, canvas_id: str | None, now: float | None, result_ttl_s: int
-) -> tuple[str, Iterator[dict[str, bytes]], tuple[list[str], list[str | int]]]:
-    """The canvas' id, the fields of its nodes in portions, and the keys and arguments of the launch script."""
+def _add_launch(pipeline: Any, canvas: "Launchable", canvas_id: str | None, now: float | None, result_ttl_s: int) -> str:
+    """Adds the laying of all nodes, some at a time, and the script that starts them; returns the canvas' id."""
     launch_id = uuid.uuid4().hex if canvas_id is None else canvas_id
     if not JOB_ID.fullmatch(launch_id) or len(launch_id) > MAX_ID:
         raise InvalidField("canvas_id", f"only letters, digits, _ and -, at most {MAX_ID}")
+    if not isinstance(result_ttl_s, int) or result_ttl_s < 1:
+        raise InvalidField("result_ttl_s", f"a whole number of seconds, at least 1, is needed, not {result_ttl_s!r}")
     at = time.time() if now is None else now
-    program = canvas.program(at)
-    laid_key = keys.canvas_laid(launch_id, uuid.uuid4().hex)
-    args: list[str | int] = [repr(at), len(program.nodes), program.n_jobs, result_ttl_s]
-    return launch_id, program.portions(LAID_AT_ONCE), ([keys.canvas(launch_id), laid_key], args)
+    program, laid = canvas.program(at), keys.canvas_laid(launch_id, uuid.uuid4().hex)
+    for fields in program.portions(LAID_AT_ONCE):
+        pipeline.hset(laid, mapping=fields)
+        pipeline.expire(laid, LAID_TTL_S)
+    n_nodes = len(program.nodes)
+    args: list[str | int] = [repr(at), n_nodes, program.n_jobs, result_ttl_s, n_nodes + len(program.templates)]
+    LAUNCH.in_multi(pipeline, [keys.canvas(launch_id), laid], args)
+    return launch_id
 
 
-def _lay(pipeline: Any, key: str, fields: dict[str, bytes]) -> None:
-    pipeline.hset(key, mapping=fields)
-    pipeline.expire(key, LAID_TTL_S)
+def _launched(canvas_id: str, client: redis.Redis | redis.asyncio.Redis, answer: int) -> CanvasHandle:
+    if answer == EXPIRED:
+        raise TimeoutError(f"canvas {canvas_id}: more than {LAID_TTL_S} s went by while its nodes were laid ready")
+    return CanvasHandle(canvas_id, client)
 
 
 def _look(pipeline: Any, canvas_id: str) -> None:
-    pipeline.xrevrange(keys.canvas_events(canvas_id), count=1)
     pipeline.hget(keys.canvas(canvas_id), "status")
     pipeline.hget(keys.canvas_results(canvas_id), "0")
 
@@ -180,5 +173,7 @@ def _is_over(canvas_id: str, status: bytes | None, until: float) -> bool:
     return status == b"finished"
 
 
-def _block_ms(until: float) -> int:
-    return max(1, round(min(until - time.monotonic(), BLOCK_S) * 1_000))
+def _pause_s(began: float, until: float) -> float:
+    """A tenth of the time waited so far, within bounds."""
+    now = time.monotonic()
+    return max(0.0, min(max(FIRST_PAUSE_S, (now - began) / 10), LAST_PAUSE_S, until - now))

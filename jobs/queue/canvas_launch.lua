@@ -2,12 +2,13 @@
 --! include canvas.lua
 -- canvas_launch.lua: makes a canvas of nodes that lie ready, and starts it.
 -- KEYS 1 turnstile:canvas:<id>  2 the nodes that were laid ready, under a key of this launch
--- ARGV 1 now (s)  2 nodes  3 jobs among them  4 seconds to keep the canvas after its end
--- RETURNS 1 launched, 0 there is a canvas of this id already
+-- ARGV 1 now (s)  2 nodes  3 jobs among them  4 seconds to keep the canvas after its end  5 nodes and templates together
+-- RETURNS 1 launched, 0 there is a canvas of this id already, 2 what was laid has expired, at least in part
 -- COST O(1), plus the jobs of one hop
-if redis.call('EXISTS', KEYS[1]) == 1 then
+local laid = redis.call('HLEN', KEYS[2])
+if redis.call('EXISTS', KEYS[1]) == 1 or laid ~= tonumber(ARGV[5]) then
   redis.call('UNLINK', KEYS[2])
-  return 0
+  return redis.call('EXISTS', KEYS[1]) == 1 and 0 or 2
 end
 redis.call('RENAME', KEYS[2], KEYS[1] .. ':nodes')
 redis.call('PERSIST', KEYS[1] .. ':nodes')

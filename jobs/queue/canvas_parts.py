@@ -3,19 +3,16 @@
 The parts are values; nothing of a canvas is in Redis before it is launched.
 """
 
-import json
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import msgspec
-
 from jobs import connections
 from jobs.errors import InvalidField
 from jobs.queue.canvas_handle import CanvasHandle, launch, launch_async
-from jobs.queue.canvas_program import Kind, Program, Template
-from jobs.queue.job import job_fields
+from jobs.queue.canvas_program import Program
+from jobs.queue.job import JSON, flattened
 
 if TYPE_CHECKING:
     from jobs.queue.task import Task  # which builds on this module
@@ -44,7 +41,9 @@ class Launchable:
         return _compiled(self, now)  # type: ignore[arg-type]  # the three below are all there are
 
     def __or__(self, following: "Part") -> "Chain":
-        return Chain((self, following))  # type: ignore[arg-type]  # the same
+        check(following, given=True)
+        before = self.parts if isinstance(self, Chain) else (self,)  # one chain, however many follow: no nesting
+        return Chain((*before, following))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +70,6 @@ class Chain(Launchable):
     """Parts one after the other; each is given the result of the one before it."""
 
     parts: tuple["Part", ...]
-
-    def __post_init__(self) -> None:
-        if not self.parts:
-            raise InvalidField("parts", "a chain needs at least one part")
-        for part in self.parts[1:]:
-            check(part, given=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +119,13 @@ def _compiled(root: Part, now: float) -> Program:
         part, parent, given = waiting.popleft()
         if isinstance(part, Signature):
             takes = given and not part.immutable
-            args, kwargs = msgspec.json.encode(part.args)[1:-1], msgspec.json.encode(part.kwargs)
-            program.add_job(parent, _template(program, known, part, given, now), takes=takes, args=args, kwargs=kwargs)
+            args, kwargs = JSON.encode(part.args)[1:-1].encode(), JSON.encode(part.kwargs).encode()
+            head = b"j %d %d %d %d " % (parent, _template(program, known, part, given, now), takes, len(args))
+            program.nodes.append(head + args + kwargs)
+            program.n_jobs += 1
             continue
         node, in_turn = len(program.nodes), isinstance(part, Chain)
-        program.add(Kind.SEQ if in_turn else Kind.PAR, parent, n_seen, len(part.parts))
+        program.nodes.append(b"%s %d %d %d" % (b"s" if in_turn else b"p", parent, n_seen, len(part.parts)))
         n_seen += len(part.parts)
         if n_seen > MAX_NODES:
             raise InvalidField("canvas", f"more than {MAX_NODES} nodes")
@@ -150,11 +145,14 @@ def _template(program: Program, known: dict[str, int], call: Signature, given: b
         if options.result_ttl_s is None:
             options = replace(options, result_ttl_s=MEMBER_RESULT_TTL_S, ignore_result=False)
         job = call.task.build(options, _args(call, given), call.kwargs, job_id="template", now=now)
-        flat = json.loads(job.fields)
-        fields = dict(zip(flat[::2], flat[1::2], strict=True))
+        fields = dict(zip(job.flat[::2], job.flat[1::2], strict=True))
         for own in ("data", "expires_at"):
             fields.pop(own, None)
         fields.update(description=call.task.name, success_callback_name="jobs.queue.stock.on_success")
-        program.templates.append(Template(call.task.name, call.task.path, job.queue, options.expires_s, job_fields(fields)))
-        known[key] = len(program.templates) - 1
+        head = JSON.encode([call.task.path, None, []]).removesuffix("]]")
+        expires_s = "" if options.expires_s is None else repr(options.expires_s)
+        known[key] = len(program.templates)
+        program.templates.append(
+            JSON.encode([head, job.queue, expires_s, JSON.encode(flattened(fields)), call.task.name]).encode()
+        )
     return known[key]

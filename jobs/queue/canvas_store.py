@@ -1,5 +1,6 @@
 """Canvases as they stand in Redis: looked at, cancelled, and healed when a member's job is lost."""
 
+import random
 import re
 from typing import Any
 
@@ -8,19 +9,17 @@ import redis
 
 from jobs import keys
 from jobs.errors import Conflict, InvalidField, NotFound
+from jobs.queue.canvas_effects import TOLD
 from jobs.queue.canvas_program import Kind, Node
+from jobs.queue.job import CANCELLED_TTL_S, JOB_ID
 from jobs.queue.script import beside
 
-CANCEL = beside(__file__, "canvas_cancel")
-RESTART = beside(__file__, "canvas_restart")
 CANCEL_JOB = beside(__file__, "cancel")
-CANCELLED_TTL_S = 3_600
 MAX_SHOWN_BYTES = 100_000
 """A longer result is not part of a view: its reader asks the handle."""
 MAX_SHOWN_FAILURES = 20
 RECONCILED = 20
 """Canvases, and members of each, that one pass restarts at most."""
-STARTED = re.compile(b"s")
 STATES = {b"\0": "waiting", b"o": "started", b"s": "started", b"d": "done", b"f": "failed"}
 KINDS = {Kind.JOB: "job", Kind.SEQ: "chain", Kind.PAR: "group"}
 FIELDS = ("status", "total", "done", "failed", "created_at", "ended_at")
@@ -74,7 +73,7 @@ class TreePage(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def get(client: redis.Redis, canvas_id: str) -> CanvasView:
     """One canvas with its result, if it is short, and its first failed members. Raises NotFound."""
-    key, results = keys.canvas(canvas_id), keys.canvas_results(canvas_id)
+    key, results = keys.canvas(_checked(canvas_id)), keys.canvas_results(canvas_id)
     with client.pipeline(transaction=True) as pipeline:
         pipeline.hmget(key, FIELDS)
         pipeline.zrange(keys.canvas_failed(canvas_id), 0, MAX_SHOWN_FAILURES - 1, withscores=True)
@@ -105,7 +104,7 @@ def open_canvases(client: redis.Redis, limit: int) -> list[CanvasView]:
 
 def tree(client: redis.Redis, canvas_id: str, *, node: int = 0, cursor: str | None = None, limit: int = 50) -> TreePage:
     """A node and a page of its children. Raises NotFound, also for a node that the canvas has not, and InvalidField."""
-    text = client.hget(keys.canvas_nodes(canvas_id), node)
+    text = client.hget(keys.canvas_nodes(_checked(canvas_id)), node)
     if text is None:
         raise NotFound("node of a canvas", f"{canvas_id}:{node}")
     parent = Node.read(text)
@@ -124,43 +123,57 @@ def cancel(client: redis.Redis, canvas_id: str, now: float) -> None:
 
     Raises NotFound, or Conflict when the canvas has finished. May be called again when it was killed in the middle.
     """
-    before = CANCEL(client, [keys.canvas(canvas_id)], [repr(now)]).decode()
+    before = _tell(client, "cancelled", canvas_id, -1, now)
     if not before:
         raise NotFound("canvas", canvas_id)
-    if before == "finished":
-        raise Conflict("the canvas is finished", before)
-    for node in _started(client, canvas_id):
-        job_id = f"{canvas_id}-{node}"
+    if before == b"finished":
+        raise Conflict("the canvas is finished", before.decode())
+    for job_id in _jobs_at_work(client, canvas_id):
         CANCEL_JOB(client, [keys.job(job_id), keys.SCHEDULED_JOBS], [job_id, repr(now), CANCELLED_TTL_S])
 
 
-def lost(client: redis.Redis, canvas_id: str, limit: int) -> list[int]:
-    """Members at work whose job is gone from Redis (purged, deleted by hand): nobody will hand over from there."""
-    nodes = _started(client, canvas_id)
-    with client.pipeline(transaction=False) as pipeline:
-        for node in nodes:
-            pipeline.exists(keys.job(f"{canvas_id}-{node}"))
-        present = pipeline.execute()
-    return [node for node, there in zip(nodes, present, strict=True) if not there][:limit]
-
-
 def reconcile(client: redis.Redis, *, now: float, after_s: float) -> list[str]:
-    """Restarts the lost members of open canvases in which nothing has happened for `after_s`; what it did, a line each."""
-    done = []
-    for canvas_id in client.zrange(keys.CANVASES_OPEN, "-inf", now - after_s, byscore=True, offset=0, num=RECONCILED):
-        for node in lost(client, canvas_id.decode(), RECONCILED):
-            if restart(client, canvas_id.decode(), node, now):
-                done.append(f"canvas {canvas_id.decode()}: the job of member {node} was lost and is made anew")
+    """Restarts the lost members of open canvases in which nothing has happened for `after_s`; what it did, a line each.
+
+    Lost is a member at work whose job is gone from Redis (deleted by hand, say): nobody would hand over from there. A pass
+    looks at some of the canvases, others each time: those that have failed may stand still for ever.
+    """
+    still, done = client.zcount(keys.CANVASES_OPEN, "-inf", now - after_s), []
+    offset = random.randrange(max(1, still - RECONCILED + 1))
+    for name in client.zrange(keys.CANVASES_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=RECONCILED):
+        canvas_id = name.decode()
+        jobs = _jobs_at_work(client, canvas_id)
+        with client.pipeline(transaction=False) as pipeline:
+            for job_id in jobs:
+                pipeline.exists(keys.job(job_id))
+            lost = [job_id for job_id, there in zip(jobs, pipeline.execute(), strict=True) if not there]
+        for job_id in lost[:RECONCILED]:
+            if restart(client, canvas_id, int(job_id.rpartition("-")[2]), now):
+                done.append(f"canvas {canvas_id}: the job {job_id} was lost and is made anew")
     return done
 
 
 def restart(client: redis.Redis, canvas_id: str, node: int, now: float) -> bool:
     """Gives a lost member, or a failed one whose dead letter was discarded, a new job; False when there is nothing to do."""
-    return bool(RESTART(client, [keys.canvas(canvas_id)], [node, repr(now)]))
+    return bool(_tell(client, "lost", canvas_id, node, now))
 
 
-def _started(client: redis.Redis, canvas_id: str) -> list[int]:
-    return [found.start() for found in STARTED.finditer(client.get(keys.canvas_states(canvas_id)) or b"")]
+def _tell(client: redis.Redis, what: str, canvas_id: str, node: int, now: float) -> bytes:
+    """Tells the canvas without a guard; returns the status that it had, empty when nothing came of it."""
+    before: bytes = TOLD(client, [keys.canvas(_checked(canvas_id)), keys.CANVASES_OPEN], [what, node, "", repr(now), ""])
+    return before
+
+
+def _jobs_at_work(client: redis.Redis, canvas_id: str) -> list[str]:
+    states = client.get(keys.canvas_states(canvas_id)) or b""
+    return [f"{canvas_id}-{found.start()}" for found in re.finditer(b"s", states)]
+
+
+def _checked(canvas_id: str) -> str:
+    """The id. Raises NotFound for one that no canvas can have: it might lead to another key."""
+    if not JOB_ID.fullmatch(canvas_id):
+        raise NotFound("canvas", canvas_id)
+    return canvas_id
 
 
 def _view(canvas_id: str, found: list[bytes | None]) -> CanvasView | None:
@@ -174,26 +187,23 @@ def _view(canvas_id: str, found: list[bytes | None]) -> CanvasView | None:
 def _nodes(client: redis.Redis, canvas_id: str, numbers: list[int]) -> list[NodeView]:
     with client.pipeline(transaction=True) as pipeline:
         pipeline.hmget(keys.canvas_nodes(canvas_id), numbers)
-        pipeline.hmget(keys.canvas_results(canvas_id), numbers)
         for number in numbers:
             pipeline.getrange(keys.canvas_states(canvas_id), number, number)
-        texts, results, *states = pipeline.execute()
+        texts, *states = pipeline.execute()
     nodes = [Node.read(text) for text in texts]
-    used = sorted({f"t{node.template}" for node in nodes if node.kind is Kind.JOB})
-    templates = dict(zip(used, client.hmget(keys.canvas_nodes(canvas_id), used), strict=True)) if used else {}
-    tasks = {name: msgspec.json.decode(template)[-1] for name, template in templates.items()}
-    return [
-        NodeView(
-            node=number,
-            kind=KINDS[node.kind],
-            state=STATES[state],
-            children=node.count,
-            task=tasks[f"t{node.template}"] if node.kind is Kind.JOB else None,
-            job_id=f"{canvas_id}-{number}" if node.kind is Kind.JOB else None,
-            error=_text(result) if state == b"f" else None,
-        )
-        for number, node, result, state in zip(numbers, nodes, results, states, strict=True)
-    ]
+    with client.pipeline(transaction=False) as pipeline:
+        for number, node, state in zip(numbers, nodes, states, strict=True):
+            pipeline.hget(keys.canvas_nodes(canvas_id), f"t{node.template}")
+            pipeline.hget(keys.canvas_results(canvas_id), number if state == b"f" else "")  # results may be large
+        found = pipeline.execute()
+    views = []
+    for number, node, state, template, error in zip(numbers, nodes, states, found[::2], found[1::2], strict=True):
+        view = NodeView(number, KINDS[node.kind], STATES[state], node.count, error=_text(error) if state == b"f" else None)
+        if node.kind is Kind.JOB:
+            task = msgspec.json.decode(template)[-1]
+            view = msgspec.structs.replace(view, task=task, job_id=f"{canvas_id}-{number}")
+        views.append(view)
+    return views
 
 
 def _text(value: bytes | None) -> str:

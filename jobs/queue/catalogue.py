@@ -5,7 +5,6 @@ options, the same job as with the code.
 """
 
 import inspect
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -13,13 +12,13 @@ import msgspec
 import redis
 import redis.asyncio
 
-from jobs import keys
-from jobs.errors import Permanent, UnknownTask
+from jobs import connections, keys
+from jobs.errors import InvalidField, Permanent, UnknownTask
+from jobs.queue.arguments import plain
 from jobs.queue.backoff import Backoff
-from jobs.queue.calling import place, place_async
-from jobs.queue.job import JobSpec, unique_id
-from jobs.queue.options import Options
-from jobs.queue.task import REGISTRY, Task, plain
+from jobs.queue.handle import JobHandle
+from jobs.queue.options import Options, check_queue
+from jobs.queue.task import REGISTRY, Task
 
 KINDS = (
     inspect.Parameter.POSITIONAL_ONLY,
@@ -47,52 +46,24 @@ def publish(client: redis.Redis) -> None:
         client.hset(keys.TASKS, mapping={name: msgspec.json.encode(_card(task)) for name, task in REGISTRY.items()})
 
 
-def send(
-    client: redis.Redis,
-    task_name: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    now: float,
-    due_at: float | None = None,
-    unique_key: str | None = None,
-    **options: Any,
-) -> tuple[str, bool]:
-    """Enqueues a job by its task's name; returns its id and whether it is new. `options` are those of `Options`.
-
-    With a `unique_key` there is one job per task and key for as long as Redis knows it. Raises UnknownTask, InvalidField.
-    """
-    task = REGISTRY.get(task_name) or _from_card(task_name, client.hget(keys.TASKS, task_name))
-    return place(client, _build(task, args, kwargs, options, now, due_at, unique_key), now=now, due_at=due_at)
+def find(client: redis.Redis, name: str) -> Task:
+    """The task of that name, of this program or of its workers. Raises UnknownTask, InvalidField for an unreadable entry."""
+    return REGISTRY.get(name) or _from_card(name, client.hget(keys.TASKS, name))
 
 
-async def send_async(
-    client: redis.asyncio.Redis,
-    task_name: str,
-    args: Sequence[Any] = (),
-    kwargs: Mapping[str, Any] | None = None,
-    *,
-    now: float,
-    due_at: float | None = None,
-    unique_key: str | None = None,
-    **options: Any,
-) -> tuple[str, bool]:
+async def find_async(client: redis.asyncio.Redis, name: str) -> Task:
+    """The async twin of `find`."""
+    return REGISTRY.get(name) or _from_card(name, await client.hget(keys.TASKS, name))
+
+
+def send(name: str, /, *args: Any, **kwargs: Any) -> JobHandle:
+    """Enqueues a call of the task of that name. With options: `find(client, name).options(...).delay(...)`."""
+    return find(connections.process_client(), name).delay(*args, **kwargs)
+
+
+async def send_async(name: str, /, *args: Any, **kwargs: Any) -> JobHandle:
     """The async twin of `send`."""
-    task = REGISTRY.get(task_name) or _from_card(task_name, await client.hget(keys.TASKS, task_name))
-    return await place_async(client, _build(task, args, kwargs, options, now, due_at, unique_key), now=now, due_at=due_at)
-
-
-def _build(
-    task: Task,
-    args: Sequence[Any],
-    kwargs: Mapping[str, Any] | None,
-    overrides: dict[str, Any],
-    now: float,
-    due_at: float | None,
-    unique_key: str | None,
-) -> JobSpec:
-    job_id = None if unique_key is None else unique_id(task.name, unique_key)
-    return task.build(task.options(**overrides).defaults, args, kwargs or {}, job_id=job_id, now=now, due_at=due_at)
+    return await (await find_async(connections.loop_client(), name)).delay_async(*args, **kwargs)
 
 
 def _card(task: Task) -> Card:
@@ -107,11 +78,17 @@ def _card(task: Task) -> Card:
 def _from_card(name: str, encoded: bytes | None) -> Task:
     if encoded is None:
         raise UnknownTask(name)
-    card = msgspec.json.decode(encoded, type=Card)
-    parameters = [
-        inspect.Parameter(parameter, KINDS[kind], default=default if optional else inspect.Parameter.empty)
-        for parameter, kind, optional, default in card.parameters
-    ]
+    try:
+        card = msgspec.json.decode(encoded, type=Card)
+        parameters = [
+            inspect.Parameter(parameter, KINDS[kind], default=default if optional else inspect.Parameter.empty)
+            for parameter, kind, optional, default in card.parameters
+        ]
+        signature, options = inspect.Signature(parameters), Options(**card.options)
+        check_queue(card.queue)
+    except (ValueError, TypeError, IndexError, InvalidField) as error:  # damaged, or of a worker with other code than ours
+        reason = f"the entry of {name} in turnstile:tasks cannot be read ({error}); a worker that starts writes it anew"
+        raise InvalidField("task", reason) from error
 
     def absent(*_args: Any, **_kwargs: Any) -> None:
         raise Permanent(f"the code of {name} is not in this program")
@@ -120,10 +97,10 @@ def _from_card(name: str, encoded: bytes | None) -> Task:
         absent,
         name=name,
         queue=card.queue,
-        options=Options(**card.options),
+        options=options,
         retry=Backoff(),
         owned=card.owned,
         path=card.path,
-        signature=inspect.Signature(parameters),
+        signature=signature,
         limited=card.limited,
     )

@@ -1,7 +1,5 @@
 """Claiming: a worker takes jobs from its queues, in the order of their priorities, in one round trip."""
 
-import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -23,32 +21,18 @@ class Claims:
     wait_s: float | None
 
 
-class Claimer:
-    """Claims for one worker. Queues are served in the order given, each with its priorities."""
-
-    def __init__(self, client: redis.Redis, queues: Sequence[str], worker: str, lease_s: float) -> None:
-        self._client = client
-        self._queues = list(queues)
-        self._worker = worker
-        self._lease_s = lease_s
-
-    @property
-    def bells(self) -> list[str]:
-        """What rings when a job is pushed."""
-        return [keys.bell(name) for name in dict.fromkeys(map(base, self._queues))]
-
-    def claim(self, n: int = 1, *, first: int = 0) -> Claims:
-        """Takes up to `n` jobs, beginning with the queue of that index: a caller that counts it up serves them in turn."""
-        first %= len(self._queues)
-        executions = [uuid.uuid4().hex for _ in range(n)]
-        queues = [*self._queues[first:], *self._queues[:first]]
-        return claim(self._client, queues, self._worker, self._lease_s, now=time.time(), executions=executions)
+def bells(queues: Sequence[str]) -> list[str]:
+    """What rings when a job is pushed to one of these queues."""
+    return [keys.bell(name) for name in dict.fromkeys(map(base, queues))]
 
 
 def claim(
     client: redis.Redis, queues: Sequence[str], worker: str, lease_s: float, *, now: float, executions: Sequence[str]
 ) -> Claims:
-    """One claim at `now` (Unix seconds), of as many jobs as there are ids of executions."""
+    """One claim at `now` (Unix seconds), of as many jobs as there are ids of executions.
+
+    Queues are served in the order given, each with its priorities.
+    """
     names = list(dict.fromkeys(name for queue in queues for name in served(queue)))
     places = [place(name) for place in (_paused, keys.held, keys.queue, keys.wip) for name in names]
     found, wait = CLAIM(client, [keys.SUSPENDED, *places], [repr(now), repr(lease_s), worker, *executions])

@@ -1,9 +1,14 @@
 """Pages through a sorted set, highest score first, by a cursor that survives additions and removals: `<score>:<member>`."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import redis
+
 from jobs.errors import InvalidField
+
+STEP = 250
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +39,18 @@ class Cursor:
         """
         marked = [(member.decode(), repr(at)) for member, at in batch]
         return [(name, f"{at}:{name}") for name, at in marked if not self.member or at != self.score or name < self.member]
+
+
+def walk(client: redis.Redis, key: str, cursor: str | None) -> Iterator[tuple[str, str]]:
+    """Members after the cursor, each with the cursor that stands on it. Raises InvalidField for a cursor that is none.
+
+    Goes on from the last one, not by counting: what comes and goes in the meantime shifts nothing.
+    """
+    start, passed = Cursor.parse(cursor), 0
+    while True:
+        batch = client.zrange(key, start.score, "-inf", byscore=True, desc=True, offset=passed, num=STEP, withscores=True)
+        marked = start.after(batch)
+        yield from marked
+        if len(batch) < STEP:
+            return
+        start, passed = (Cursor.parse(marked[-1][1]), 0) if marked else (start, passed + STEP)

@@ -5,6 +5,7 @@ Beyond the bounds of the settings the scheduler discards the oldest, and says so
 
 import time
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from jobs import keys
 from jobs.errors import Conflict, NotFound
 from jobs.queue import attempts, audit, canvas_effects, leaving
 from jobs.queue.attempts import Attempt
-from jobs.queue.cursor import Cursor
+from jobs.queue.cursor import STEP, walk
 from jobs.queue.hooks import add_effects
 from jobs.queue.job import Call
 from jobs.queue.script import beside
@@ -22,7 +23,8 @@ from jobs.queue.script import beside
 ADOPT = beside(__file__, "adopt")
 SEARCHED = 2_000
 """Letters that one search looks at; its cursor leads on from there."""
-SEARCH_STEP = 250
+GROUPS_SHOWN = 500
+MAX_INSTANT = 1e11
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -65,38 +67,30 @@ def page(
     there may be a next page after one that is not full.
     """
     found: list[DeadLetter] = []
-    place = keys.DEAD if group is None else keys.dead_group(group)
-    start, offset, looked, mark = Cursor.parse(cursor), 0, 0, cursor
-    step = limit if search is None else SEARCH_STEP
-    while search is None or looked < SEARCHED:
-        batch = client.zrange(place, start.score, "-inf", byscore=True, desc=True, offset=offset, num=step, withscores=True)
-        if not batch:
+    members, looked = walk(client, keys.DEAD if group is None else keys.dead_group(group), cursor), 0
+    while looked < SEARCHED:
+        marks = dict(islice(members, limit if search is None else STEP))
+        if not marks:
             return found, None
-        offset += len(batch)
-        marked = start.after(batch)
-        looked += len(marked)
-        marks = dict(marked)
+        looked += len(marks)
         for letter in _read(client, _matching(client, list(marks), search)):
             found.append(letter)
             if len(found) == limit:
                 return found, marks[letter.id]
-        mark = marked[-1][1] if marked else mark
-    return found, mark
+        cursor = list(marks.values())[-1]
+    return found, cursor
 
 
 def groups(client: redis.Redis) -> list[Group]:
-    """All dead letters by task and error, the largest group first."""
-    facts: Mapping[bytes, bytes] = client.hgetall(keys.DEAD_GROUPS)
-    with client.pipeline(transaction=False) as pipeline:
-        for name in facts:
-            pipeline.zcard(keys.dead_group(name.decode()))
-        counts = pipeline.execute()
-    found = []
-    for (name, said), number in zip(facts.items(), counts, strict=True):
-        task, error_type, error = said.decode(errors="replace").split("\n", 2)
-        if number:
-            found.append(Group(name.decode(), task, error_type, error, number))
-    return sorted(found, key=lambda group: group.count, reverse=True)
+    """Dead letters by task and error: the GROUPS_SHOWN largest groups, the largest first."""
+    sizes = client.zrange(keys.DEAD_SIZES, 0, GROUPS_SHOWN - 1, desc=True, withscores=True)
+    facts = client.hmget(keys.DEAD_GROUPS, [name for name, _size in sizes]) if sizes else []
+    return [_group(name, said, int(size)) for (name, size), said in zip(sizes, facts, strict=True) if said]
+
+
+def _group(name: bytes, said: bytes, size: int) -> Group:
+    task, error_type, error = said.decode(errors="replace").split("\n", 2)
+    return Group(name.decode(), task, error_type, error, size)
 
 
 def get(client: redis.Redis, job_id: str) -> DeadLetter:
@@ -115,9 +109,7 @@ def redrive(
     `by` is who does it, for the audit trail. Raises NotFound, also when somebody else was first, InvalidField for arguments that
     the task cannot take, and Conflict while another job has the lock of a unique one.
     """
-    leaver = leaving.read(client, [job_id])[0]
-    if not leaver.queue:
-        raise NotFound("dead letter", job_id)
+    leaver = _leaver(client, job_id)
     data = "" if args is None and kwargs is None else leaving.edited(leaver, args, kwargs)
     with client.pipeline(transaction=True) as pipeline:
         place = leaving.add_redrive(pipeline, leaver, time.time(), data=data, by=by)
@@ -132,22 +124,26 @@ def redrive(
 
 def discard(client: redis.Redis, job_id: str, *, by: str = "") -> None:
     """Deletes a dead letter for good; what its order had reserved is released. Raises NotFound."""
-    leaver = leaving.read(client, [job_id])[0]
-    if not leaver.queue:
-        raise NotFound("dead letter", job_id)
     with client.pipeline(transaction=True) as pipeline:
-        place = leaving.add_discard(pipeline, leaver, time.time(), by=by)
+        place = leaving.add_discard(pipeline, _leaver(client, job_id), time.time(), by=by)
         if not pipeline.execute()[place]:
             raise NotFound("dead letter", job_id)
     if by:
         audit.say("discard", who=by, target=job_id)
 
 
+def _leaver(client: redis.Redis, job_id: str) -> leaving.Leaver:
+    [leaver] = leaving.read(client, [job_id])
+    if not leaver.queue:
+        raise NotFound("dead letter", job_id)
+    return leaver
+
+
 def adopt(client: redis.Redis, queue: str, job_id: str, now: float) -> bool:
     """Makes a dead letter with a group of a job that only RQ has put away as failed; False when there is none (any more)."""
-    fields: Mapping[bytes, bytes] = client.hgetall(keys.job(job_id))
+    [fields] = _hashes(client, [job_id])
     letter = _letter(job_id, fields)
-    args = [letter.group, letter.task, letter.error_type, letter.error] if letter else []
+    args = [letter.group, letter.task, letter.error_type, letter.error] if fields else []
     died_at = fields.get(b"died_at") or repr(now)
     canvas = fields.get(b"canvas", b"").decode()
     with client.pipeline(transaction=True) as pipeline:
@@ -163,9 +159,9 @@ def _matching(client: redis.Redis, ids: list[str], search: str | None) -> list[s
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.hmget(keys.job(job_id), "task", "error_type", "error", "data")
-        answers = pipeline.execute()
-    wanted = search.casefold()
-    return [job_id for job_id, answer in zip(ids, answers, strict=True) if wanted in _searched(job_id, *answer)]
+        answers = pipeline.execute(raise_on_error=False)
+    wanted, read = search.casefold(), zip(ids, answers, strict=True)
+    return [job_id for job_id, answer in read if isinstance(answer, list) and wanted in _searched(job_id, *answer)]
 
 
 def _searched(job_id: str, *fields: bytes | None) -> str:
@@ -180,17 +176,18 @@ def _searched(job_id: str, *fields: bytes | None) -> str:
 
 def _read(client: redis.Redis, ids: list[str]) -> list[DeadLetter]:
     """The letters that have a job."""
+    return [_letter(job_id, fields) for job_id, fields in zip(ids, _hashes(client, ids), strict=True) if fields]
+
+
+def _hashes(client: redis.Redis, ids: list[str]) -> list[Mapping[bytes, bytes]]:
+    """The jobs' hashes; an empty one where there is none."""
     with client.pipeline(transaction=False) as pipeline:
         for job_id in ids:
             pipeline.hgetall(keys.job(job_id))
-        letters = [_letter(job_id, fields) for job_id, fields in zip(ids, pipeline.execute(), strict=True)]
-    return [letter for letter in letters if letter is not None]
+        return [found if isinstance(found, dict) else {} for found in pipeline.execute(raise_on_error=False)]
 
 
-def _letter(job_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | None:
-    if not fields:
-        return None
-
+def _letter(job_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter:
     def text(name: bytes) -> str:
         return fields.get(name, b"").decode(errors="replace")
 
@@ -198,7 +195,6 @@ def _letter(job_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | None:
         call: Call | None = Call.decode(fields.get(b"data", b""))
     except ValueError:
         call = None
-    history = attempts.read(fields.get(b"attempts", b""))
     task = text(b"task") or (call.path if call else "unreadable")
     error_type, error = text(b"error_type") or "Unknown", text(b"error") or "failed under a stock worker"
     return DeadLetter(
@@ -208,9 +204,17 @@ def _letter(job_id: str, fields: Mapping[bytes, bytes]) -> DeadLetter | None:
         group=text(b"group") or attempts.fingerprint(task, error_type, error),
         error_type=error_type,
         error=error,
-        died_at=float(text(b"died_at") or 0),
-        redrives=int(text(b"redrives") or 0),
+        died_at=_seconds(text(b"died_at")),
+        redrives=int(text(b"redrives")) if text(b"redrives").isdecimal() else 0,
         args=list(call.args) if call else None,
         kwargs=dict(call.kwargs) if call else None,
-        attempts=history,
+        attempts=attempts.read(fields.get(b"attempts", b"")),
     )
+
+
+def _seconds(text: str) -> float:
+    """An instant that a calendar has; 0 for what is none."""
+    try:
+        return at if 0 <= (at := float(text)) < MAX_INSTANT else 0.0
+    except ValueError:
+        return 0.0

@@ -108,16 +108,8 @@ def finish(client: redis.Redis, claim: Claim, now: float, result: bytes, result_
         *([claim.text(b"unique")] if b"unique" in claim.hash else []),
     ]
     kept = "" if result == b"null" else base64.b64encode(result)  # RQ's way to keep a result
-    args: list[Argument] = [
-        claim.id,
-        claim.execution,
-        claim.queue,
-        repr(now),
-        result_ttl_s,
-        kept,
-        claim.worker,
-        repr(claim.started_at),
-    ]
+    started_at = repr(claim.started_at)
+    args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), result_ttl_s, kept, claim.worker, started_at]
     effects = canvas_effects.finished(claim.text(b"canvas"), result.decode(), now) if b"canvas" in claim.hash else []
     return _written(client, claim, effects, FINISH, places, args)
 
@@ -150,34 +142,22 @@ def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = T
     task_name = claim.hash.get(b"task", b"").decode(errors="replace") or claim.id
     group = attempts.fingerprint(task_name, failed.error_type, failed.error)
     history = attempts.append(claim.hash.get(b"attempts", b""), failed)
+    trace = failed.traceback or failed.error
+    job, worker = keys.job(claim.id), keys.worker(claim.worker)
+    places = [job, keys.wip(claim.queue), keys.failed(claim.queue), keys.results(claim.id), worker]
+    args: list[Argument] = [
+        claim.id,
+        claim.execution if fenced else "",
+        claim.queue,
+        repr(failed.ended_at),
+        claim.failures + burned,
+    ]
+    args += [history, trace, attempts.rq_exc_string(trace), group, failed.error_type, failed.error, claim.worker]
     with client.pipeline(transaction=True) as pipeline:
         effects = _hooked(claim, "died", failed)
         effects += canvas_effects.ended(claim.text(b"canvas"), "dead", f"{failed.error_type}: {failed.error}", failed.ended_at)
         add_effects(pipeline, effects, keys.wip(claim.queue), claim.member if fenced else "")
-        BURY.in_multi(
-            pipeline,
-            [
-                keys.job(claim.id),
-                keys.wip(claim.queue),
-                keys.failed(claim.queue),
-                keys.results(claim.id),
-                keys.worker(claim.worker),
-            ],
-            [
-                claim.id,
-                claim.execution if fenced else "",
-                claim.queue,
-                repr(failed.ended_at),
-                claim.failures + burned,
-                history,
-                failed.traceback or failed.error,
-                attempts.rq_exc_string(failed.traceback or failed.error),
-                group,
-                failed.error_type,
-                failed.error,
-                claim.worker,
-            ],
-        )
+        BURY.in_multi(pipeline, places, args)
         return Written(pipeline.execute()[-1])
 
 

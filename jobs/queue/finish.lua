@@ -7,7 +7,7 @@
 -- ARGV 1 job id  2 execution id  3 queue  4 now (s)  5 result_ttl (s)  6 result (base64 of JSON), empty for none
 --      7 worker  8 started_at (s)
 -- RETURNS 1 acknowledged, 2 had been acknowledged by this execution, 0 lease lost and nothing written
--- COST O(log n), plus what has expired in rq:finished
+-- COST O(log n)
 local id, execution, queue, now, ttl = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local refusal = refused(KEYS[1], KEYS[2], id .. ':' .. execution, execution)
 if refusal then
@@ -19,7 +19,7 @@ if redis.call('EXISTS', KEYS[5]) == 1 then
   redis.call('HINCRBY', KEYS[5], 'successful_job_count', 1)
   redis.call('HINCRBYFLOAT', KEYS[5], 'total_working_time', now - tonumber(ARGV[8]))
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', now)
+forget(KEYS[3], now)
 if ttl == 0 then
   redis.call('DEL', KEYS[1], KEYS[4])
   return 1

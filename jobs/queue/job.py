@@ -8,6 +8,7 @@ The call itself is kept uncompressed, which RQ reads as well; what RQ writes its
 import base64
 import functools
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -43,16 +44,21 @@ class JsonJob(Job):
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A job to be created. `fields` is the JSON array [field, value, ...] of its hash.
+    """A job to be created; `flat` is its hash: field, value, field, value, ...
 
     `lock` is the key that a unique job must get; `lasts` says until when it has it: `done`, or seconds.
     """
 
     id: str
     queue: str
-    fields: str
+    flat: tuple[str, ...]
     lock: str = ""
     lasts: str = ""
+
+    @property
+    def fields(self) -> str:
+        """The hash as a JSON array: how the job travels into a script that creates it together with a state."""
+        return JSON.encode(self.flat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +95,9 @@ def _inflated(data: bytes) -> bytes:
     return inflated
 
 
-@dataclass(frozen=True, slots=True)
-class Template:
-    """What many jobs have in common: their queue and fields."""
-
-    queue: str
-    fields: str
-
-
-def job_fields(job: Mapping[str, str], common: str = "") -> str:
-    """RQ's hash of a new job as the JSON array that travels into a script; `common` is such an array of further fields."""
-    own = JSON.encode([part for pair in job.items() for part in pair])
-    return f"{own[:-1]},{common[1:]}" if common else own
+def flattened(fields: Mapping[str, str]) -> tuple[str, ...]:
+    """A hash as Redis takes it."""
+    return tuple(itertools.chain.from_iterable(fields.items()))
 
 
 def new_id() -> str:

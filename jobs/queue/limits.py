@@ -8,12 +8,15 @@ limit are asked about. A stock `rq.Worker` knows no limits: it starts what it fi
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING
 
 import redis
 
 from jobs import keys
 from jobs.queue.overview import queue_names
+
+if TYPE_CHECKING:
+    from jobs.queue.task import Task
 
 RATE = re.compile(r"([0-9]{1,7}(?:\.[0-9]{1,3})?)/([smh])")
 SECONDS = {"s": 1, "m": 60, "h": 3600}
@@ -61,15 +64,7 @@ class Limits:
         return cls(parse_rate(rate) if rate else None, int(max_concurrent) if max_concurrent else None)
 
 
-class Declaring(Protocol):
-    """What a task says of its limits."""
-
-    name: str
-    rate_limit: Rate | None
-    max_concurrent: int | None
-
-
-def publish(client: redis.Redis, tasks: Iterable[Declaring]) -> None:
+def publish(client: redis.Redis, tasks: Iterable["Task"]) -> None:
     """Makes Redis hold what these tasks declare; other tasks, of workers with other code, stay as they are."""
     wanted = {task.name: Limits(task.rate_limit, task.max_concurrent) for task in tasks}
     before = client.hgetall(keys.LIMITS)

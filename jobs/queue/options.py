@@ -1,6 +1,5 @@
 """How a task's jobs are called and run: declared with the task, and each open to another value for one call."""
 
-import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -11,6 +10,8 @@ from jobs.settings import QUEUE_NAME, current
 
 Priority = Literal["high", "normal", "low"]
 DEFAULT_TIME_LIMIT_S = 180.0
+MAX_S = 10**9
+"""Thirty years. Redis refuses an expiry that is much longer, which must not come out when the job has run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Options:
                 raise InvalidField(name, f"a number of seconds above 0 is needed, not {seconds!r}")
         if self.soft_time_limit_s is not None and self.soft_time_limit_s >= self.time_limit_s:
             raise InvalidField("soft_time_limit_s", f"must lie below time_limit_s ({self.time_limit_s:g})")
-        if self.result_ttl_s is not None and not (isinstance(self.result_ttl_s, int) and self.result_ttl_s >= -1):
+        if self.result_ttl_s is not None and not (isinstance(self.result_ttl_s, int) and -1 <= self.result_ttl_s <= MAX_S):
             raise InvalidField("result_ttl_s", f"a whole number of seconds is needed, or -1 for ever, not {self.result_ttl_s!r}")
         if self.unique is not True and self.unique is not False and not _lasts(self.unique):
             raise InvalidField("unique", f"True, False or seconds above 0 are needed, not {self.unique!r}")
@@ -71,4 +72,4 @@ def check_queue(name: str) -> None:
 
 
 def _lasts(seconds: float) -> bool:
-    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds < math.inf
+    return isinstance(seconds, int | float) and not isinstance(seconds, bool) and 0 < seconds <= MAX_S

@@ -14,6 +14,7 @@ from jobs.queue.script import beside
 PURGE = beside(__file__, "purge")
 PURGE_LIMIT = 100_000
 WINDOW_MINUTES = 2
+COUNTED = ("enqueued", "finished", "retried", "dead", "reclaimed", "expired", "deferred")
 
 
 class QueueInfo(msgspec.Struct, frozen=True):
@@ -99,14 +100,8 @@ def queues(client: redis.Redis, now: float) -> list[QueueInfo]:
                 paused=bool(paused),
                 rate_in=round(rates[0], 3),
                 rate_out=round(rates[1] + rates[2], 3),
-                enqueued=counts.get("enqueued", 0),
-                finished=counts.get("finished", 0),
-                retried=counts.get("retried", 0),
-                dead=counts.get("dead", 0),
-                reclaimed=counts.get("reclaimed", 0),
-                expired=counts.get("expired", 0),
-                deferred=counts.get("deferred", 0),
                 held=waiting,
+                **{what: counts.get(what, 0) for what in COUNTED},
             )
         )
     return infos

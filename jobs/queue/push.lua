@@ -22,6 +22,16 @@ local function iso(now)
     math.floor(rest / 3600), math.floor(rest % 3600 / 60), rest % 60, micros)
 end
 
+local MAX_FORGOTTEN = 100
+
+-- Takes jobs that have expired out of a registry: few at a time, since an idle queue may have left a million.
+local function forget(registry, now)
+  local old = redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, MAX_FORGOTTEN)
+  if #old > 0 then
+    redis.call('ZREM', registry, unpack(old))
+  end
+end
+
 -- The queue whose workers serve this one: `picking.high` and `picking.low` are served by those of `picking`.
 local function base(queue)
   return string.match(queue, '^(.+)%.high$') or string.match(queue, '^(.+)%.low$') or queue

@@ -5,6 +5,7 @@ A record lists the letters that are there when it is asked for; what dies later,
 
 import time
 import uuid
+from itertools import islice
 from typing import Any, Literal
 
 import msgspec
@@ -13,7 +14,7 @@ import redis
 from jobs import keys
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import audit
-from jobs.queue.cursor import Cursor
+from jobs.queue.cursor import walk
 from jobs.queue.script import beside
 
 OPEN = beside(__file__, "redrive_open")
@@ -83,9 +84,7 @@ def get(client: redis.Redis, record_id: str) -> Redrive:
 
 def page(client: redis.Redis, *, cursor: str | None, limit: int) -> tuple[list[Redrive], str | None]:
     """Records, the open ones first, then the last to end. Raises InvalidField for a cursor that is none."""
-    start = Cursor.parse(cursor)
-    everything = client.zrange(keys.REDRIVES, start.score, "-inf", byscore=True, desc=True, withscores=True)
-    marked = start.after(everything)[:limit]
+    marked = list(islice(walk(client, keys.REDRIVES, cursor), limit))
     return _read(client, [record_id for record_id, _mark in marked]), marked[-1][1] if len(marked) == limit else None
 
 

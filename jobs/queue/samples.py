@@ -64,12 +64,13 @@ def fail_times(n: int, key: str) -> int:
 @task(name="samples.crash")
 def crash(key: str) -> int:
     """Kills its own process once per key, then returns how often it was started."""
-    client = connections.process_client()
-    starts = client.incr(keys.SAMPLE_CRASH_PREFIX + key)
-    client.expire(keys.SAMPLE_CRASH_PREFIX + key, CRASH_TTL_S)
+    with connections.process_client().pipeline(transaction=True) as pipeline:
+        pipeline.incr(keys.SAMPLE_CRASH_PREFIX + key)
+        pipeline.expire(keys.SAMPLE_CRASH_PREFIX + key, CRASH_TTL_S)
+        starts = int(pipeline.execute()[0])
     if starts == 1:
         os.kill(os.getpid(), signal.SIGKILL)
-    return int(starts)
+    return starts
 
 
 @batch(name="samples.sum_up", linger_s=1.0)

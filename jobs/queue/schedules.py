@@ -5,14 +5,14 @@ The scheduler process keeps all of it up to date; it stands here so that the web
 
 import heapq
 import itertools
-import math
 from collections.abc import Iterator
 
 import msgspec
 import redis
 
 from jobs import keys
-from jobs.errors import Conflict, InvalidField, NotFound
+from jobs.errors import Conflict, NotFound
+from jobs.queue.cursor import Cursor
 from jobs.queue.overview import queue_names
 from jobs.queue.periodic import definition_id
 from jobs.queue.script import beside
@@ -115,7 +115,8 @@ def _fire(client: redis.Redis, name: str, job_id: str, now: float, fire_at: str 
 
 def delayed(client: redis.Redis, limit: int, cursor: str | None = None) -> DelayedPage:
     """Jobs that wait for their time, without the periodic ones of the table. Raises InvalidField for a cursor that is none."""
-    after = _parse_cursor(cursor)
+    start = Cursor.parse(cursor or "-inf:")
+    after = float(start.score), start.member
     definitions = {definition_id(name.decode()) for name in client.smembers(keys.PERIODIC)}
     sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(name) for name in queue_names(client))]
     waiting = heapq.merge(*(_waiting(client, key, after) for key in sets))
@@ -134,21 +135,12 @@ def delayed(client: redis.Redis, limit: int, cursor: str | None = None) -> Delay
 
 
 def _waiting(client: redis.Redis, key: str, after: tuple[float, str]) -> Iterator[tuple[float, str]]:
-    for offset in itertools.count(0, PAGE):
-        batch = client.zrange(key, repr(after[0]), "+inf", byscore=True, offset=offset, num=PAGE, withscores=True)
-        for job_id, due_at in batch:
-            if (due_at, job_id.decode()) > after:
-                yield due_at, job_id.decode()
+    """What is due after that, from the last one on: what is promoted in the meantime shifts nothing."""
+    passed = 0
+    while True:
+        batch = client.zrange(key, repr(after[0]), "+inf", byscore=True, offset=passed, num=PAGE, withscores=True)
+        later = [place for job_id, due_at in batch if (place := (due_at, job_id.decode(errors="replace"))) > after]
+        yield from later
         if len(batch) < PAGE:
             return
-
-
-def _parse_cursor(cursor: str | None) -> tuple[float, str]:
-    due_at, _, job_id = (cursor or "-inf:").partition(":")
-    try:
-        after = float(due_at), job_id
-    except ValueError:
-        after = math.nan, job_id
-    if math.isnan(after[0]):
-        raise InvalidField("cursor", "not a cursor of this list")
-    return after
+        after, passed = (later[-1], 0) if later else (after, passed + PAGE)

@@ -76,6 +76,10 @@ def _execute(client: redis.Redis, *command: Argument) -> Any:
             return connection.read_response()
 
         return connection.retry.call_with_retry(exchange, lambda _error: connection.disconnect())
+    except BaseException as error:
+        if not isinstance(error, Exception):  # a time limit: the answer may still come, and would be the next command's
+            connection.disconnect()
+        raise
     finally:
         pool.release(connection)
 

@@ -7,19 +7,19 @@ does; `delay` and its like (calling.py) make a job of the call.
 import hashlib
 import inspect
 import json
-import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from jobs import keys
 from jobs.errors import InvalidField, UnknownTask
+from jobs.queue.arguments import check_json, is_plain, not_json, plain, positional
 from jobs.queue.backoff import Backoff
 from jobs.queue.calling import Calling
 from jobs.queue.hooks import Hooks
-from jobs.queue.job import JOB_ID, JSON, Call, JobSpec, Template, describe, job_fields, new_id, rq_time
+from jobs.queue.job import JOB_ID, Call, JobSpec, describe, flattened, new_id, rq_time
 from jobs.queue.limits import Rate, parse_rate
 from jobs.queue.options import DEFAULT_TIME_LIMIT_S, Options, Priority, check_queue
 from jobs.queue.routing import routed
@@ -28,12 +28,11 @@ from jobs.settings import Settings, current
 NAME = re.compile(r"[a-z][a-z0-9_]*(\.[a-z][a-z0-9_]*)*")
 DEFAULT_QUEUE = "default"
 NEVER_EXPIRES = -1
+NEVER_AT = 253_402_300_800.0
+"""The year 10000."""
 STOCK_RETRIES = 3
 STOCK_RETRY_DELAY_S = 1
 """A stock worker knows no crash counter: it may rerun a job this often after its horse was killed."""
-
-PLAIN = (int, bool, type(None))
-"""Types whose every value is JSON."""
 
 Policy = Backoff | Callable[[], Backoff]
 """A retry policy, or a function that gives it, for one that stands in the settings: importing a task reads no environment."""
@@ -74,8 +73,8 @@ class Task(Calling):
         self.hooks = hooks
         self.owned = owned or hooks is not None
         self.signature = signature or inspect.signature(function)
-        self._positional = _positional(self.signature)
-        self._template: tuple[Settings, Options, Template] | None = None
+        self._positional = positional(self.signature)
+        self._template: tuple[Settings, Options, str, tuple[str, ...]] | None = None
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -100,16 +99,16 @@ class Task(Calling):
 
     def call(self, *args: Any, **kwargs: Any) -> Call:
         """A call of this task. Raises InvalidField for arguments that it cannot take or that are not JSON."""
-        if not kwargs and len(args) in self._positional and all(map(_is_plain, args)):
+        if not kwargs and len(args) in self._positional and all(map(is_plain, args)):
             return Call(self.path, args, kwargs)  # what the rest would find out, in a tenth of its time
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as error:
             raise InvalidField("args", f"{self.name}{self.signature}: {error}") from None
         try:
-            _check_json([*args, *kwargs, *kwargs.values()])
+            check_json([*args, *kwargs, *kwargs.values()])
         except (TypeError, ValueError, RecursionError) as error:
-            culprit, reason = next(_not_json(bound.arguments), ("args", error))
+            culprit, reason = next(not_json(bound.arguments), ("args", error))
             raise InvalidField("args", f"{self.name}: argument {culprit!r} must be JSON: {reason}") from None
         return Call(self.path, args, kwargs)
 
@@ -134,28 +133,35 @@ class Task(Calling):
         call = self.call(*args, **kwargs)
         if job_id is not None and not JOB_ID.fullmatch(job_id):
             raise InvalidField("job_id", "only letters, digits, _ and -, at most 128")
-        if due_at is not None and not math.isfinite(due_at):
+        if due_at is not None and not abs(due_at) < NEVER_AT:
             raise InvalidField("due_at", f"a number of seconds is needed, not {due_at!r}")
         now = time.time() if now is None else now
-        template = self._template_for(options)
-        fields = {"created_at": rq_time(now), "data": call.encode().decode(), "description": describe(self.name, call)}
+        queue, common = self._template_for(options)
+        own: tuple[str, ...] = (
+            "created_at",
+            rq_time(now),
+            "data",
+            call.encode().decode(),
+            "description",
+            describe(self.name, call),
+        )
         if options.expires_s is not None:
-            fields["expires_at"] = repr(max(now, due_at or now) + options.expires_s)
+            own += ("expires_at", repr(max(now, due_at or now) + options.expires_s))
         lock, lasts = self._lock(options, call)
         if lasts == "done":
-            fields["unique"] = lock
-        return JobSpec(job_id or new_id(), template.queue, job_fields(fields, template.fields), lock, lasts)
+            own += ("unique", lock)
+        return JobSpec(job_id or new_id(), queue, own + common, lock, lasts)
 
-    def _template_for(self, options: Options) -> Template:
-        """What all jobs of this task with these options have in common; kept for the next call."""
+    def _template_for(self, options: Options) -> tuple[str, tuple[str, ...]]:
+        """The queue and the fields of all jobs of this task with these options; kept for the next call."""
         settings = current()
         kept = self._template
         if kept is None or kept[0] is not settings or kept[1] is not options:
-            kept = self._template = (settings, options, self._make_template(options))
-        return kept[2]
+            queue = options.placed_on(options.queue or self.queue)
+            kept = self._template = (settings, options, queue, self._common_fields(options, queue))
+        return kept[2:]
 
-    def _make_template(self, options: Options) -> Template:
-        queue = options.placed_on(options.queue or self.queue)
+    def _common_fields(self, options: Options, queue: str) -> tuple[str, ...]:
         fields = {
             "origin": queue,
             "task": self.name,
@@ -176,7 +182,7 @@ class Task(Calling):
             fields["limited"] = self.name
         if self.owned:
             fields["owned"] = "1"
-        return Template(queue, job_fields(fields))
+        return flattened(fields)
 
     def _lock(self, options: Options, call: Call) -> tuple[str, str]:
         if not options.unique:
@@ -186,56 +192,6 @@ class Task(Calling):
         named = json.dumps({name: plain(value) for name, value in bound.arguments.items()}, sort_keys=True)
         digest = hashlib.sha256(f"{self.name}\n{named}".encode()).hexdigest()[:32]
         return keys.unique(digest), "done" if options.unique is True else repr(float(options.unique))
-
-
-def _positional(signature: inspect.Signature) -> range:
-    """How many arguments, all of them positional, the function surely takes."""
-    parameters = signature.parameters.values()
-    if any(parameter.kind is parameter.KEYWORD_ONLY and parameter.default is parameter.empty for parameter in parameters):
-        return range(0)
-    positional = [
-        parameter for parameter in parameters if parameter.kind in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD)
-    ]
-    return range(sum(parameter.default is parameter.empty for parameter in positional), len(positional) + 1)
-
-
-def _is_plain(value: Any) -> bool:
-    return type(value) in PLAIN or (type(value) is str and value.isascii())
-
-
-def _not_json(arguments: Mapping[str, Any]) -> Iterator[tuple[str, Exception]]:
-    for name, value in arguments.items():
-        try:
-            _check_json(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            yield name, error
-
-
-def _check_json(value: Any) -> None:
-    text = JSON.encode(value)
-    text.encode()  # refuses lone surrogates
-    if "{" in text:
-        _check_keys(value)
-
-
-def _check_keys(value: Any) -> None:
-    """The encoder takes keys that are numbers, or None, and they would arrive as text."""
-    if isinstance(value, dict):
-        for key, held in value.items():
-            if not isinstance(key, str):
-                raise TypeError(f"the key {key!r} of an object must be text")
-            _check_keys(held)
-    elif isinstance(value, list | tuple):
-        for held in value:
-            _check_keys(held)
-
-
-def plain(default: Any) -> Any:
-    """A parameter's default as another program knows it; None for one that is not JSON."""
-    try:
-        return json.loads(JSON.encode(default))
-    except (TypeError, ValueError, RecursionError):
-        return None
 
 
 REGISTRY: dict[str, Task] = {}

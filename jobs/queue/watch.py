@@ -10,12 +10,15 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from jobs.errors import DrainTimeout, JobInterrupted, JobStopped, SoftTimeLimitExceeded, TimeLimitExceeded
+from jobs import log
+from jobs.errors import DrainTimeout, JobInterrupted, SoftTimeLimitExceeded, TimeLimitExceeded
+from jobs.queue.attempts import message
 from jobs.queue.coroutines import Interruptible
 from jobs.queue.ending import Claim
 
 WAKE = signal.SIGUSR1
 """The signal that carries an interruption to the main thread."""
+logger = log.get("worker")
 
 
 @dataclass(slots=True)
@@ -36,6 +39,8 @@ class Watch:
         self._changed = threading.Condition()
         self._watched: _Watched | None = None
         self._pending: JobInterrupted | None = None
+        self._armed = False
+        """Whether the job's code runs, and not the watch's own. Set and read on the main thread alone, hence without the lock."""
         self._coroutine: Interruptible | None = None
         self._drain_deadline: float | None = None
         self._ended = False
@@ -60,6 +65,8 @@ class Watch:
         with self._changed:
             self._watched = _Watched(claim, limit_s, now + limit_s, soft_limit_s, now + soft_limit_s)
             self._changed.notify()
+        self._armed = True
+        self._deliver(WAKE, None)  # what came while the lock was held
 
     def awaits(self, running: Interruptible | None) -> None:
         """The job goes on as a coroutine, in whose awaits it is to be interrupted."""
@@ -67,6 +74,7 @@ class Watch:
 
     def end(self) -> None:
         """The job's code has returned: what comes too late is dropped. The lease is kept until `begin` or `idle`."""
+        self._armed = False
         with self._changed:
             self._pending = None
             if self._watched is not None:
@@ -90,15 +98,11 @@ class Watch:
             self._pending = reason
         signal.pthread_kill(self._main.ident or 0, WAKE)
 
-    def stop_job(self) -> None:
-        """An operator stops the running job."""
-        self.interrupt(JobStopped())
-
     def _deliver(self, _signal: int, _frame: object) -> None:
+        if not self._armed or self._pending is None:
+            return
         reason, self._pending = self._pending, None
         running, self._coroutine = self._coroutine, None
-        if reason is None:
-            return
         if running is None:
             raise reason
         running.interrupt(reason)
@@ -116,9 +120,15 @@ class Watch:
             now = time.monotonic()
             if now >= next_beat:
                 next_beat = now + self._interval_s
-                self._beat(watched.claim if watched else None)
+                self._beat_safely(watched.claim if watched else None)
             if watched is not None and watched.deadline != float("inf"):
                 self._enforce(watched, now)
+
+    def _beat_safely(self, claim: Claim | None) -> None:
+        try:
+            self._beat(claim)
+        except Exception as error:  # noqa: BLE001  the thread's edge: without it no lease and no time limit would be kept
+            logger.warning("heartbeat not sent", error=message(error))
 
     def _next_deadline(self) -> float:
         if self._watched is None:

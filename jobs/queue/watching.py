@@ -9,13 +9,13 @@ from itertools import islice
 import redis.asyncio
 import redis.exceptions
 
-from jobs import log
+from jobs import keys, log
 from jobs.queue import progress
 from jobs.queue.overview import instant
 from jobs.queue.progress import Progress
-from jobs.queue.script import beside
 
-LOOK = beside(__file__, "look")
+LOOKED_AT = ("status", "failures", "progress", "started_at")
+NO_JOB = [None] * len(LOOKED_AT)
 TICK_S = 0.15
 AWAY_S = 1.0
 MAX_IDS = 1_000
@@ -93,7 +93,13 @@ class _Watcher:
     async def _look(self) -> None:
         wanted = iter(list(self._events))
         while ids := list(islice(wanted, MAX_IDS)):
-            for job_id, row in zip(ids, await LOOK.run(self._client, [], ids), strict=True):
+            async with self._client.pipeline(transaction=False) as pipeline:
+                for job_id in ids:
+                    pipeline.hmget(keys.job(job_id), LOOKED_AT)
+                rows = await pipeline.execute(raise_on_error=False)
+            for job_id, row in zip(ids, rows, strict=True):
+                if isinstance(row, redis.exceptions.ResponseError):
+                    row = NO_JOB  # the key is somebody else's
                 seen = _seen(row)
                 if job_id in self._events and self.seen.get(job_id) != seen:
                     self.seen[job_id] = seen

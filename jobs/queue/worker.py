@@ -23,11 +23,10 @@ from rq.utils import now as rq_now
 from rq.worker import BaseWorker, WorkerStatus
 
 from jobs import connections, keys, log
-from jobs.errors import Permanent
+from jobs.errors import JobInterrupted, JobStopped, Permanent
 from jobs.queue import canvas as _canvas  # noqa: F401  its chunk task is on every worker's allow-list
-from jobs.queue import catalogue, ending, limits, settling
+from jobs.queue import catalogue, claiming, ending, limits, settling
 from jobs.queue.budget import Budget
-from jobs.queue.claiming import Claimer
 from jobs.queue.coroutines import Interruptible
 from jobs.queue.ending import Claim, Written
 from jobs.queue.job import JsonJob
@@ -60,7 +59,7 @@ class Worker(BaseWorker):
         options.update(serializer=JSONSerializer, job_class=JsonJob)
         super().__init__(names, name or f"{'-'.join(names)}-{os.getpid()}-{uuid.uuid4().hex[:6]}", **options)
         self._settings = current()
-        self._claimer = Claimer(self.connection, self.queue_names(), self.name, self._settings.lease_s)
+        self._bells = claiming.bells(names)
         self._stopping = False
         self._signals = 0
         self._stop_at = float("inf")
@@ -94,7 +93,7 @@ class Worker(BaseWorker):
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """RQ's `stop-job` and `kill-horse` commands: the running job is stopped."""
-        self._watch.stop_job()
+        self._watch.interrupt(JobStopped())
 
     def work(self, burst: bool = False, max_jobs: int | None = None, max_idle_time: int | None = None, **_options: Any) -> bool:
         """Claims and runs jobs until a signal comes, or until the queues are empty in burst mode."""
@@ -118,10 +117,12 @@ class Worker(BaseWorker):
     # --- the loop ---------------------------------------------------------------------------
 
     def _loop(self, burst: bool, max_jobs: int | None, max_idle_s: int | None) -> int:
+        names, lease_s = self.queue_names(), self._settings.lease_s
         done, idle_since = 0, time.monotonic()
         while not self._stopping and (max_jobs is None or done < max_jobs):
             try:
-                found = self._claimer.claim()
+                executions = [uuid.uuid4().hex]
+                found = claiming.claim(self.connection, names, self.name, lease_s, now=time.time(), executions=executions)
                 if not found.jobs:
                     idle_s = time.monotonic() - idle_since
                     if (burst and found.wait_s is None) or (max_idle_s is not None and idle_s > max_idle_s):
@@ -139,13 +140,15 @@ class Worker(BaseWorker):
         if wait_s is not None and wait_s < LOOK_S:
             time.sleep(wait_s)  # not on the bells: an idle server looks at its blocked clients ten times a second only
         else:
-            self.connection.blpop(self._claimer.bells, timeout=LOOK_S)
+            self.connection.blpop(self._bells, timeout=LOOK_S)
 
     def _run(self, claim: Claim) -> None:
         self._claim = claim
         structlog.contextvars.bind_contextvars(job_id=claim.id, queue=claim.queue, attempt=claim.attempt)
         try:
             self._end(claim, self._settle(claim))
+        except Exception:  # of a hook, say: the lease runs out, and a job that ends so again and again is quarantined
+            logger.exception("the job's end cannot be written, leaving it to be reclaimed")
         finally:
             self._watch.idle()
             self._claim = None
@@ -153,13 +156,15 @@ class Worker(BaseWorker):
 
     def _settle(self, claim: Claim) -> Settled:
         task_name = claim.text(b"task")
-        unstarted = claim.failures == 0 and claim.number(b"crashes", 0) == 0
+        unstarted = claim.hash.keys().isdisjoint((b"failures", b"crashes", b"acked"))
         if unstarted and claim.seconds(b"expires_at", math.inf) < claim.started_at:
             return settling.expired(claim, claim.started_at)
         try:
             task, result = self._execute(claim)
         except BaseException as error:  # noqa: BLE001  whatever a job raises, its worker survives and the attempt is recorded
-            if connections.is_away(error):
+            if isinstance(error, JobInterrupted):  # an answer may be on its way to a connection that was left in the middle
+                self.connection.connection_pool.disconnect(inuse_connections=False)
+            if self._is_away(error):
                 self._wait_for_redis(error)  # nobody's attempt: the job goes on when Redis does
                 return settling.handed_back(claim, time.time())
             settled = settling.failed(claim, error, time.time(), failing=self._budget.failing(task_name))
@@ -168,6 +173,16 @@ class Worker(BaseWorker):
         if task_name and settled.what in ("finished", "retry", "dead"):
             self._budget.count(task_name, settled.what == "finished")
         return settled
+
+    def _is_away(self, error: BaseException) -> bool:
+        """Whether the job met an absent Redis and it is the worker's own: that of another one is an error as any."""
+        if not connections.is_away(error):
+            return False
+        try:
+            self._enrol(self._claim)
+        except redis.exceptions.RedisError as found:
+            return connections.is_away(found)
+        return False
 
     def _execute(self, claim: Claim) -> tuple[Task, Any]:
         call = _readable_call(claim)
@@ -238,15 +253,12 @@ class Worker(BaseWorker):
             pipeline.execute()
 
     def _beat(self, claim: Claim | None) -> None:
-        try:
-            if claim is not None:
-                lost = EXTEND(self.connection, [keys.wip(claim.queue)], [time.time() + self._settings.lease_s, claim.member])
-                if lost and self._claim is claim:
-                    logger.warning("lease lost while the job runs", job_id=claim.id)
-            self._enrol(claim)
-            self._budget.exchange(self.connection, time.time())
-        except redis.exceptions.RedisError as error:
-            logger.warning("heartbeat not sent", error=str(error))
+        if claim is not None:
+            lost = EXTEND(self.connection, [keys.wip(claim.queue)], [time.time() + self._settings.lease_s, claim.member])
+            if lost and self._claim is claim:
+                logger.warning("lease lost while the job runs", job_id=claim.id)
+        self._enrol(claim)
+        self._budget.exchange(self.connection, time.time())
 
     def _start_commands(self) -> None:
         self.pubsub = self.connection.pubsub()

@@ -15,7 +15,7 @@ from hands import LEASE_S, PROMOTE, Hands
 from job_watch import LIMIT_S, result, wait_for_file, wait_until
 from killing import Killer
 from processes import Processes, wait_for
-from sample_batches import CALLS, gather, hang, linger
+from sample_batches import CALLS, gather, hang, keep, linger
 from snapshots import changes, snapshot
 
 from jobs import keys
@@ -85,6 +85,14 @@ def test_a_result_is_kept_like_that_of_a_job_and_forgotten_in_time(redis_client:
     assert redis_client.hget(keys.job(job_id), "task") == b"sample.gather.alone"
 
 
+def test_a_result_is_kept_for_ever_when_the_batch_says_so(redis_client: redis.Redis, hands: Hands) -> None:
+    job_id = keep.add(redis_client, 2**70)
+    hands.work_off(QUEUE)
+    assert result(redis_client, job_id) == 2**70
+    assert redis_client.ttl(keys.job(job_id)) == redis_client.ttl(keys.results(job_id)) == -1
+    assert redis_client.zscore(keys.finished(QUEUE), job_id) == float("inf")
+
+
 def test_every_key_of_a_batch_is_documented_with_its_type(redis_client: redis.Redis, hands: Hands) -> None:
     give(redis_client, "a", "b", "c", "d")
     gather.add(redis_client, {"fail": "no"})
@@ -96,7 +104,7 @@ def test_every_key_of_a_batch_is_documented_with_its_type(redis_client: redis.Re
 
 
 def test_async_programs_add_items_too(redis_client: redis.Redis, hands: Hands, ask: Ask) -> None:
-    first = ask(lambda client: gather.add_async(client, {"give": "a"}, "a"))
+    [first] = ask(lambda client: gather.add_many_async(client, [{"give": "a"}], ["a"]))
     assert ask(lambda client: gather.add_many_async(client, [{"give": "a"}, {"give": "b"}], ["a", "b"])) == [
         first,
         gather.job_id("b"),

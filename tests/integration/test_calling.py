@@ -287,6 +287,19 @@ def test_a_job_that_was_started_in_time_does_not_expire_before_its_next_attempt(
     assert (status(redis_client, failed.id), crashed.result()) == ("failed", 3)
 
 
+@pytest.mark.parametrize("due_in_s", [None, 0.1], ids=["handed back", "deferred"])
+def test_a_job_that_was_started_in_time_and_came_back_does_not_expire(
+    redis_client: redis.Redis, settings: Settings, hands: Hands, processes: Processes, due_in_s: float | None
+) -> None:
+    back = sample_tasks.add.options(expires_s=0.5).delay(1, 2)
+    now = time.time()
+    ending.release(redis_client, hands.must_claim("default"), now, None if due_in_s is None else now + due_in_s)
+    time.sleep(0.6)
+    hands.promote("default")
+    processes.worker("default", options=("--burst",)).ended(LIMIT_S)
+    assert back.result() == 3
+
+
 # --- endings, twice and out of order ---------------------------------------------------------
 
 

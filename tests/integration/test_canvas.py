@@ -1,5 +1,6 @@
 """Canvases on a real Redis, their members run by a worker by hand: in any order, twice, killed, failed and redriven."""
 
+import asyncio
 import random
 import time
 from functools import partial
@@ -20,8 +21,9 @@ from killing import Killer
 from snapshots import snapshot
 
 from jobs import keys
+from jobs.connections import MAX_ASYNC_CONNECTIONS
 from jobs.errors import CanvasFailed, CanvasNotFinished, Conflict, InvalidField, NotFound, Permanent
-from jobs.queue import canvas_effects, canvas_store, dead_letters, ending
+from jobs.queue import canvas_effects, canvas_handle, canvas_store, dead_letters, ending
 from jobs.queue.canvas import chain, chord, chunks, group, map
 from jobs.queue.canvas_handle import CanvasHandle, launch, launch_async
 from jobs.queue.canvas_parts import Part, Signature, signature
@@ -96,7 +98,7 @@ def test_any_canvas_returns_what_its_tree_says_in_whatever_order_its_jobs_end(
     assert (view.status, view.done, view.failed) == ("finished", view.total, 0)
     assert handle.result() == expected(tree)
     assert redis_client.zcard(keys.CANVASES_OPEN) == 0
-    assert left_keys(redis_client, handle.id) <= {"", ":nodes", ":states", ":results", ":events"}
+    assert left_keys(redis_client, handle.id) <= {"", ":nodes", ":states", ":results"}
     assert all(redis_client.ttl(key) > 0 for key in redis_client.scan_iter(keys.canvas(handle.id) + "*"))
     assert redis_client.hlen(keys.canvas_results(handle.id)) == 1
 
@@ -139,13 +141,31 @@ def test_launched_twice_a_canvas_starts_once(redis_client: redis.Redis, ask: Ask
         launch(redis_client, collect(1), canvas_id="no:colon")
 
 
-def test_a_launch_killed_before_its_script_leaves_only_what_expires(redis_client: redis.Redis, killer: Killer) -> None:
-    with killer.at(1, after=False):
-        launch(redis_client, group(collect(1), collect(2)), canvas_id="c1")
-    assert killer.struck
+@pytest.mark.parametrize("ttl_s", [0, -1, 1.5])
+def test_a_canvas_is_kept_for_whole_seconds_after_its_end(redis_client: redis.Redis, ttl_s: Any) -> None:
+    with pytest.raises(InvalidField, match="result_ttl_s"):
+        launch(redis_client, collect(1), result_ttl_s=ttl_s)
+    assert redis_client.keys("*") == []
+
+
+def test_a_launch_whose_first_nodes_have_expired_starts_nothing(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(canvas_handle, "LAID_TTL_S", 0)  # each portion is gone before the next one comes
+    with pytest.raises(TimeoutError, match="c1"):
+        launch(redis_client, group(collect(number) for number in range(600)), canvas_id="c1")
+    assert redis_client.keys("*") == []
+
+
+def test_a_launch_that_is_cut_off_leaves_only_what_expires(redis_client: redis.Redis) -> None:
+    parts = group(collect(number) for number in range(600))
+    with redis_client.pipeline(transaction=False) as pipeline:
+        canvas_handle._add_launch(pipeline, parts, "c1", NOW, 60)
+        del pipeline.command_stack[2:]
+        pipeline.execute()
     [laid] = redis_client.keys("*")
     assert redis_client.ttl(laid) > 0
-    handle = launch(redis_client, group(collect(1), collect(2)), canvas_id="c1")
+    handle = launch(redis_client, parts, canvas_id="c1")
     assert handle.status() == "running"
     assert redis_client.ttl(keys.canvas_nodes("c1")) == -1
 
@@ -156,7 +176,7 @@ def test_every_key_of_a_canvas_is_documented_with_its_type(redis_client: redis.R
     redis_client.hset(keys.canvas_laid("c1", "killed"), "0", "")
     hands.work_off("default")
     found = {key.decode(): redis_client.type(key).decode() for key in redis_client.scan_iter("turnstile:canvas*")}
-    assert len(found) == 9
+    assert len(found) == 8
     assert {key: key_patterns.of(key)[0].type for key in found} == found
 
 
@@ -175,6 +195,23 @@ def test_whoever_waits_is_told(redis_client: redis.Redis, hands: Hands, ask: Ask
     assert ask(lambda client: CanvasHandle(handle.id, client).wait_async(5.0)) == [[1], 2]
     with pytest.raises(NotFound):
         CanvasHandle("nobody", redis_client).wait(1.0)
+
+
+def test_whoever_waits_takes_no_connection_from_others(redis_client: redis.Redis, ask: Ask) -> None:
+    handle = launch(redis_client, collect(1))
+
+    async def among_waiters(client: redis.asyncio.Redis) -> float:
+        waiting = [CanvasHandle(handle.id, client).wait_async(60.0) for _ in range(3 * MAX_ASYNC_CONNECTIONS)]
+        waiters = [asyncio.create_task(one) for one in waiting]
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await client.ping()
+        took_s = time.monotonic() - began
+        for waiter in waiters:
+            waiter.cancel()
+        return took_s
+
+    assert ask(among_waiters) < 1.0
 
 
 # --- failure ---------------------------------------------------------------------------------
@@ -308,7 +345,10 @@ def test_a_member_that_dies_after_the_cancel_leaves_nothing_for_ever(
     handle.cancel()
     hands.fail(running, ValueError("late"))
     assert handle.view().failed == 1
-    assert all(redis_client.ttl(key) > 0 for key in redis_client.scan_iter(keys.canvas("c1") + "*"))
+    for _ in range(2):
+        assert all(redis_client.ttl(key) > 0 for key in redis_client.scan_iter(keys.canvas("c1") + "*"))
+        if redis_client.exists(keys.job("c1-0")):
+            dead_letters.discard(redis_client, "c1-0")
     with pytest.raises(NotFound):
         canvas_store.cancel(redis_client, "nobody", NOW)
 
@@ -323,10 +363,8 @@ def test_a_finished_canvas_cannot_be_cancelled(redis_client: redis.Redis, hands:
 def test_a_member_whose_job_is_lost_is_found_and_started_anew(redis_client: redis.Redis, hands: Hands) -> None:
     handle = launch(redis_client, chain(collect(1), group(collect(2), collect(3))), canvas_id="c1")
     hands.work("default")
-    assert canvas_store.lost(redis_client, "c1", 10) == []
     redis_client.delete(keys.job("c1-3"), keys.job("c1-4"), keys.queue("default"))
-    assert canvas_store.lost(redis_client, "c1", 1) == [3]
-    for node in canvas_store.lost(redis_client, "c1", 10):
+    for node in (3, 4):
         assert canvas_store.restart(redis_client, "c1", node, time.time())
         assert not canvas_store.restart(redis_client, "c1", node, time.time())
     hands.work_off("default")
@@ -354,7 +392,7 @@ def test_a_chord_of_ten_thousand_completes_out_of_order_in_bounded_steps(redis_c
     n, first, chance = 10_000, 3, random.Random(1)
     handle = launch(redis_client, chord((collect() for _ in range(n)), collect("end")), canvas_id="c1", now=NOW)
     done: set[int] = set()
-    load(redis_client, canvas_effects.FINISHED)
+    load(redis_client, canvas_effects.TOLD)
     while len(done) < n:
         outstanding = int(redis_client.hget(keys.canvas("c1"), "outstanding"))
         assert outstanding <= 500

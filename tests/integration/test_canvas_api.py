@@ -66,3 +66,6 @@ def test_what_is_not_there_or_no_number_is_refused(site: httpx.Client, redis_cli
         422
     ] * 4
     assert site.post("/v1/canvas/no/cancel").status_code == 404
+    for other_key in ("c1:nodes", "c1:states", "c1:results"):
+        shown = [site.get(f"/v1/canvas/{other_key}"), site.get(f"/v1/canvas/{other_key}/tree")]
+        assert [answer.status_code for answer in (*shown, site.post(f"/v1/canvas/{other_key}/cancel"))] == [404] * 3

@@ -1,5 +1,7 @@
 """Members of a canvas that others take away: cancelled, purged, deleted, failed by RQ alone. The canvas says so, or goes on."""
 
+import time
+
 import pytest
 import redis
 import sample_tasks
@@ -7,7 +9,7 @@ from hands import Hands
 
 from jobs import keys
 from jobs.errors import CanvasFailed
-from jobs.queue import canvas_store, dead_letters, job_store, overview
+from jobs.queue import canvas_store, dead_letters, ending, job_store, overview
 from jobs.queue.canvas import chord, group
 from jobs.queue.canvas_handle import CanvasHandle, launch
 
@@ -71,3 +73,30 @@ def test_a_canvas_that_goes_on_is_left_alone(redis_client: redis.Redis, hands: H
     assert canvas_store.reconcile(redis_client, now=NOW + 3600, after_s=10) == []
     hands.work_off("default")
     assert redis_client.zcard(keys.CANVASES_OPEN) == 0
+
+
+def test_a_lost_member_is_found_however_many_canvases_stand_still(redis_client: redis.Redis, hands: Hands) -> None:
+    for _ in range(canvas_store.RECONCILED + 5):
+        launch(redis_client, sample_tasks.refuse.s("no"), now=NOW)
+    hands.work_off("default")
+    launch(redis_client, sample_tasks.collect.s(1), canvas_id="c1", now=time.time())
+    redis_client.delete(keys.job("c1-0"), keys.queue("default"))
+    passes = (canvas_store.reconcile(redis_client, now=time.time() + 9, after_s=1) for _ in range(1_000))
+    assert next(filter(None, passes)) == ["canvas c1: the job c1-0 was lost and is made anew"]
+
+
+def test_a_canvas_goes_on_and_is_cancelled_while_redis_is_full(redis_client: redis.Redis, hands: Hands) -> None:
+    handle = two(redis_client)
+    claims = [hands.must_claim("default"), hands.must_claim("default")]
+    redis_client.config_set("maxmemory", 1)
+    try:
+        for claim in claims:
+            assert hands.finish(claim, hands.run(claim)) is ending.Written.NOW
+        assert (len(waiting(redis_client)), handle.view().done) == (1, 2)
+        with pytest.raises(redis.exceptions.OutOfMemoryError):
+            two(redis_client)
+        handle.cancel()
+        assert (waiting(redis_client), handle.status()) == ([], "cancelled")
+    finally:
+        redis_client.config_set("maxmemory", 0)
+    assert redis_client.keys("turnstile:canvas:*:laid:*") == []

@@ -27,11 +27,17 @@ import json, sys, time
 from jobs import connections
 from jobs.errors import TurnstileError
 from jobs.queue import catalogue
+from jobs.queue.calling import place
+from jobs.queue.job import unique_id
 from jobs.queue.task import REGISTRY
 assert not REGISTRY and "sample_tasks" not in sys.modules
 name, args, kwargs, options = json.loads(sys.argv[1])
 try:
-    print(json.dumps(catalogue.send(connections.process_client(), name, args, kwargs, now=time.time(), **options)))
+    client, due_at, key = connections.process_client(), options.pop("due_at", None), options.pop("unique_key", None)
+    task = catalogue.find(client, name)
+    job_id = key and unique_id(name, key)
+    job = task.build(task.options(**options).defaults, args, kwargs, job_id=job_id, due_at=due_at)
+    print(json.dumps(place(client, job, now=time.time(), due_at=due_at)))
 except TurnstileError as error:
     print(json.dumps([type(error).__name__, str(error)]))
 """
@@ -130,17 +136,41 @@ def test_with_and_without_the_code_the_job_is_the_same(
         absent("a")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"options": {"of_a_newer_version": 1}},
+        {"options": {"priority": "urgent"}},
+        {"queue": "a b"},
+        {"parameters": [["a", 9, False, None]]},
+        {"parameters": [["a", 1, False, None], ["a", 1, False, None]]},
+        {"parameters": [["a", 3, False, None], ["b", 1, False, None]]},
+        {"parameters": [["a b", 1, False, None]]},
+        {"limited": "perhaps"},
+        None,
+    ],
+)
+def test_an_entry_of_the_catalogue_that_cannot_be_read_says_so(
+    redis_client: redis.Redis, without_code: None, settings: Settings, change: dict[str, object] | None
+) -> None:
+    card = {"path": "a.b", "queue": "default", "options": {}, "parameters": [], "limited": False, "owned": False}
+    redis_client.hset(keys.TASKS, "sample.far", b"\xff" if change is None else msgspec.json.encode({**card, **change}))
+    with pytest.raises(InvalidField, match=r"task: the entry of sample\.far in turnstile:tasks cannot be read"):
+        catalogue.send("sample.far")
+    assert redis_client.keys("rq:job:*") == []
+
+
 def test_the_async_twin_asks_the_catalogue_too(
     redis_client: redis.Redis, ask: Ask, without_code: None, settings: Settings
 ) -> None:
     with pytest.raises(UnknownTask):
-        ask(lambda client: catalogue.send_async(client, "sample.add", [1, 2], now=NOW))
+        ask(lambda _client: catalogue.send_async("sample.add", 1, 2))
     redis_client.hset(keys.TASKS, "sample.add", _card_of(sample_tasks.add))
-    job_id, created = ask(lambda client: catalogue.send_async(client, "sample.add", [1, 2], now=NOW, unique_key="k"))
-    assert (created, status(redis_client, job_id)) == (True, "queued")
-    assert ask(lambda client: catalogue.send_async(client, "sample.add", [1, 2], now=NOW, unique_key="k")) == (job_id, False)
+    sent = ask(lambda _client: catalogue.send_async("sample.add", 1, 2))
+    assert status(redis_client, sent.id) == "queued"
+    assert status(redis_client, catalogue.send("sample.add", 1, b=2).id) == "queued"
     with pytest.raises(InvalidField, match="argument 'b' must be JSON"):
-        ask(lambda client: catalogue.send_async(client, "sample.add", [1, {2}], now=NOW))
+        ask(lambda _client: catalogue.send_async("sample.add", 1, {2}))
 
 
 def _card_of(task: Task) -> bytes:

@@ -2,7 +2,6 @@
 
 import pytest
 import redis
-from hands import LEASE_S
 from limited import NOW, TASKS, add, free, ids, numbered, rated, take
 
 from jobs import keys
@@ -39,18 +38,17 @@ def test_a_pause_holds_every_priority_of_the_queue(redis_client: redis.Redis) ->
 
 def test_a_job_of_any_priority_rings_where_the_queues_workers_wait(redis_client: redis.Redis) -> None:
     add(redis_client, free, "a", queue="default.low")
-    bells = claiming.Claimer(redis_client, ["default", "other", "default.high"], "w", LEASE_S).bells
+    bells = claiming.bells(["default", "other", "default.high"])
     assert bells == [keys.bell("default"), keys.bell("other")]
     assert redis_client.lpop(bells[0]) == b"1"
 
 
-def test_a_caller_that_counts_up_serves_its_queues_in_turn(redis_client: redis.Redis) -> None:
+def test_queues_are_served_in_the_order_given(redis_client: redis.Redis) -> None:
     for number in range(3):
         for queue in ("a", "b", "c"):
             add(redis_client, free, f"{queue}{number}", queue=queue)
-    claimer = claiming.Claimer(redis_client, ["a", "b", "c"], "w", LEASE_S)
-    assert [ids(claimer.claim(first=turn))[0] for turn in range(4)] == ["a0", "b0", "c0", "a1"]
-    assert ids(claimer.claim(9)) == ["a2", "b1", "b2", "c1", "c2"]
+    assert ids(take(redis_client, 2, queues=("b", "c", "a"))) == ["b0", "b1"]
+    assert ids(take(redis_client, 9, queues=("a", "b", "c"))) == ["a0", "a1", "a2", "b2", "c0", "c1", "c2"]
 
 
 def test_what_is_no_job_costs_the_jobs_behind_it_nothing(redis_client: redis.Redis) -> None:

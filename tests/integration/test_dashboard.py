@@ -178,14 +178,14 @@ def test_a_look_at_the_workers_leaves_the_time_limits_of_the_pool_alone(redis_cl
 
 
 def test_a_dead_letter_is_redriven_but_by_no_page_of_another_origin(redis_client: redis.Redis) -> None:
-    redriven: list[str] = []
+    redriven: list[tuple[str, str]] = []
 
-    def redrive(job_id: str) -> None:
+    def redrive(job_id: str, who: str) -> None:
         if job_id == "gone":
             raise NotFound("dead letter", job_id)
         if job_id == "busy":
             raise Conflict("the job is no dead letter")
-        redriven.append(job_id)
+        redriven.append((job_id, who))
 
     with ground.serving(redis_client, redrive=redrive) as site:
         own = {"Origin": str(site.base_url.copy_with(path="")).rstrip("/"), "Sec-Fetch-Site": "same-origin"}
@@ -205,7 +205,7 @@ def test_a_dead_letter_is_redriven_but_by_no_page_of_another_origin(redis_client
         assert site.post("/job/j-1/requeue", headers=own).json() == {"status": "OK"}
         assert site.post("/job/j-2/requeue", headers={"Origin": own["Origin"]}).status_code == 200
         assert [site.post(f"/job/{job_id}/requeue", headers=own).status_code for job_id in ("gone", "busy")] == [404, 409]
-    assert redriven == ["j-1", "j-2"]
+    assert redriven == [("j-1", "local"), ("j-2", "local")]
 
 
 @pytest.mark.parametrize("url", [ground.SHOWN_URL, f"unix://user:{ground.SECRET}@/run/redis.sock?password={ground.SECRET}"])

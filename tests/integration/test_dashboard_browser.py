@@ -135,7 +135,7 @@ def test_a_click_on_redrive_redrives_the_dead_letter(browser: chromium.Browser, 
     ground.run_jobs(redis_client)
     redriven: list[str] = []
 
-    def redrive(job_id: str) -> None:
+    def redrive(job_id: str, who: str) -> None:
         if job_id in redriven:
             raise Conflict("the job is no dead letter")
         redriven.append(job_id)

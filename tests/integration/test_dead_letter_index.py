@@ -8,7 +8,7 @@ import pytest
 import redis
 import sample_tasks
 from hands import Hands
-from letters import bury_many, bury_now, check_index
+from letters import bury_many, bury_now, check_index, named
 
 from jobs import connections, keys
 from jobs.errors import NotFound, Permanent
@@ -195,3 +195,116 @@ def test_a_page_and_the_groups_cost_no_more_with_many_letters(redis_client: redi
     few = commands()
     bury_many(redis_client, [f"k{number}" for number in range(3_000)], time.time(), n_groups=3)
     assert commands() <= few
+
+
+# --- what changes while it is read, and what others damage ----------------------------------------
+
+
+def test_a_search_misses_and_repeats_nothing_while_letters_come_and_go(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [f"j{place:05}" for place in range(900)]
+    bury_many(redis_client, ids, NOW)
+    taken = [f"j{place:05}" for place in range(880, 900)]
+    read = dead_letters._matching
+
+    def meddling(client: redis.Redis, found: list[str], search: str | None) -> list[str]:
+        answer = read(client, found, search)
+        if taken:  # between two batches twenty newer ones leave
+            for job_id in taken:
+                dead_letters.redrive(client, job_id)
+            taken.clear()
+        else:  # and others arrive
+            bury_now(client, "j00899", "no a", NOW + 5 + len(answer))
+        return answer
+
+    monkeypatch.setattr(dead_letters, "_matching", meddling)
+    found, _cursor = dead_letters.page(redis_client, group=None, cursor=None, limit=2_000, search="sample.fail")
+    assert [letter.id for letter in found if letter.id not in ids[880:]] == ids[:880][::-1]
+    assert len({letter.id for letter in found}) == len(found)
+
+
+def test_pages_of_letters_that_died_at_one_instant_are_read_in_few_steps(redis_client: redis.Redis) -> None:
+    bury_many(redis_client, [f"j{place:05}" for place in range(700)], NOW)
+    redis_client.zadd(keys.DEAD, {f"j{place:05}": NOW for place in range(700)})
+    seen, cursor = [], None
+    while True:
+        letters, cursor = dead_letters.page(redis_client, group=None, cursor=cursor, limit=60)
+        seen += [letter.id for letter in letters]
+        if cursor is None:
+            break
+    assert seen == sorted(seen, reverse=True) and len(seen) == 700
+
+
+def test_of_many_groups_the_largest_are_listed(redis_client: redis.Redis) -> None:
+    for number in range(dead_letters.GROUPS_SHOWN + 20):
+        add(redis_client, f"j{number}")
+        bury_now(redis_client, f"j{number}", f"no {named(number)}", NOW)
+    for number in range(3):
+        add(redis_client, f"k{number}")
+        bury_now(redis_client, f"k{number}", "no b", NOW)
+    found = dead_letters.groups(redis_client)
+    assert len(found) == dead_letters.GROUPS_SHOWN
+    assert (found[0].error, found[0].count, found[1].count) == ("no b", 4, 1)
+    check_index(redis_client)
+
+
+@pytest.mark.parametrize("lost", ["jobs", "groups", "sizes", "group", "all", "failed"])
+def test_an_index_that_somebody_damaged_is_mended(redis_client: redis.Redis, lost: str) -> None:
+    ids = [f"j{place:03}" for place in range(300)]
+    bury_many(redis_client, ids, NOW, n_groups=3)
+    kept, expected = ids, {"no a": 100, "no b": 100, "no c": 100}
+    group = dead_letters.groups(redis_client)[0].group
+    match lost:
+        case "jobs":
+            redis_client.delete(*(keys.job(job_id) for job_id in ids[:30]))
+            kept, expected = ids[30:], dict.fromkeys(expected, 90)
+        case "groups":
+            redis_client.delete(keys.DEAD_GROUPS)
+        case "sizes":
+            redis_client.delete(keys.DEAD_SIZES)
+        case "group":
+            redis_client.delete(keys.dead_group(group))
+        case "all":
+            redis_client.delete(keys.DEAD)
+        case "failed":
+            redis_client.zrem(keys.failed("default"), *ids[:30])
+            kept, expected = ids[30:], dict.fromkeys(expected, 90)
+    duty = Registries(redis_client)
+    for after in range(8):
+        duty.tick(NOW + 5 + after)
+    check_index(redis_client)
+    assert sizes(redis_client) == expected
+    assert [job_id.decode() for job_id in redis_client.zrange(keys.DEAD, 0, -1)] == kept, "in the order of their deaths"
+    assert redis_client.zcard(keys.failed("default")) == len(kept)
+    assert dead_letters.get(redis_client, kept[7]).died_at == NOW + int(kept[7][1:]) / 1000
+
+
+def test_a_letter_that_rq_requeued_and_a_stock_worker_failed_again_has_its_new_death(redis_client: redis.Redis) -> None:
+    add(redis_client, "a")
+    bury_now(redis_client, "a", "no a", NOW)
+    redis_client.zrem(keys.failed("default"), "a")
+    Registries(redis_client).tick(NOW + 5)
+    redis_client.zadd(keys.failed("default"), {"a": "inf"})
+    Registries(redis_client).tick(NOW + 50)
+    letter = dead_letters.get(redis_client, "a")
+    assert (letter.died_at, letter.error_type) == (NOW + 50, "Unknown")
+    check_index(redis_client)
+
+
+def test_a_name_that_is_no_text_and_a_job_that_is_none_break_neither_a_list_nor_the_mending(redis_client: redis.Redis) -> None:
+    bury_many(redis_client, ["a", "b", "c"], NOW)
+    redis_client.zadd(keys.failed("default"), {b"\xff\xfe": 1})
+    redis_client.delete(keys.job("a"))
+    redis_client.set(keys.job("a"), "planted")
+    redis_client.hset(keys.job("b"), mapping={"died_at": "inf", "redrives": "many", "attempts": "[[", "data": b"\xff"})
+    add(redis_client, "stock")
+    redis_client.zadd(keys.failed("default"), {"stock": "inf"})
+    for after in range(3):
+        Registries(redis_client).tick(NOW + after)
+    for search in (None, "sample"):
+        letters, _ = dead_letters.page(redis_client, group=None, cursor=None, limit=9, search=search)
+        assert {letter.id for letter in letters} == {"b", "c", "stock"}
+    assert {letter.died_at for letter in letters if letter.id == "b"} == {0.0}
+    with pytest.raises(NotFound):
+        dead_letters.get(redis_client, "a")

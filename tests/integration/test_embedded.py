@@ -1,5 +1,6 @@
 """The embedded server: its data outlive it, nobody shares them, and it ends with its parent."""
 
+import fcntl
 import os
 import signal
 import stat
@@ -73,10 +74,18 @@ def test_a_second_start_on_the_same_data_names_the_holder_and_leaves_the_first_a
     assert redis.Redis.from_url(server.url).ping()
 
 
+def test_a_holder_that_has_not_written_its_name_yet_is_refused_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "HANDOVER_LIMIT_S", 0.0)
+    with (tmp_path / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(DataDirInUse):
+            embedded.hold(tmp_path)
+
+
 def test_data_can_be_started_again_after_a_failed_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data_dir = tmp_path / "data"
     with monkeypatch.context() as patch:
-        patch.setattr(embedded, "_options", lambda _folder, _path: ["--no-such-option", "1"])
+        patch.setattr(embedded, "OPTIONS", "--no-such-option 1")
         with pytest.raises(NoRedis, match="did not start"):
             embedded.start(data_dir)
     embedded.start(data_dir).stop()

@@ -94,6 +94,19 @@ def test_the_list_of_finished_jobs_forgets_what_has_expired(redis_client: redis.
     assert set(snapshot(redis_client)["rq:finished:default"]) == {"fresh", "j1"}
 
 
+@pytest.mark.parametrize("how", ["finish", "expire"])
+def test_one_ending_takes_a_bounded_number_of_expired_jobs_out_of_the_list(
+    redis_client: redis.Redis, claim: Claim, how: str
+) -> None:
+    key = keys.finished("default") if how == "finish" else keys.canceled("default")
+    redis_client.zadd(key, {f"old{number}": NOW + 1 for number in range(1_000)})
+    if how == "finish":
+        finish(claim, redis_client)
+    else:
+        ending.expire(redis_client, claim, NOW + 2)
+    assert 800 < redis_client.zcard(key) < 1_000
+
+
 def test_a_failed_attempt_waits_for_the_next_one_in_redis(redis_client: redis.Redis, hands: Hands, claim: Claim) -> None:
     before = snapshot(redis_client)
     assert hands.fail(claim, ValueError("no such street"), uniform=0.5, now=NOW + 2) is Written.NOW
@@ -149,6 +162,7 @@ def test_a_dead_letter_stands_in_rqs_registry_and_in_ours_and_never_expires(
         "turnstile:dead": (None, {"j1": NOW + 2}),
         f"turnstile:dead:group:{job['group']}": (None, {"j1": NOW + 2}),
         "turnstile:dead:groups": (None, {job["group"]: "sample.fail_later\nPermanent\nno such street"}),
+        "turnstile:dead:sizes": (None, {job["group"]: 1}),
         "turnstile:totals:default": ({"enqueued": "1"}, {"enqueued": "1", "dead": "1"}),
     }
 

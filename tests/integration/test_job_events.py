@@ -129,11 +129,30 @@ def test_an_unknown_job_is_404_and_an_ended_one_is_told_once(
     assert [(kind, data["status"], data["result"]) for kind, data in follower.events] == [("status", "finished", 3)]
 
 
-def test_a_stop_of_the_server_ends_the_stream(web: tuple[str, Process], redis_client: redis.Redis) -> None:
+def test_a_stop_of_the_server_ends_the_streams(web: tuple[str, Process], redis_client: redis.Redis) -> None:
     url, process = web
     enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id="j"), now=time.time())
     follower = Follower(f"{url}/v1/jobs/j/events")
     follower.told("status", status="queued")
+    lines = {"lines": [{"sku": "A", "quantity": 1}]}
+    order = httpx.post(f"{url}/v1/orders", json=lines, headers={"Idempotency-Key": "k"}, trust_env=False)
+    of_order = Follower(f"{url}{order.headers['location']}/events")
+    of_order.told("order", status="accepted")
     process.send(signal.SIGTERM)
     assert process.ended(10) == 0
-    assert follower.ended.wait(5)
+    assert follower.ended.wait(5) and of_order.ended.wait(5)
+
+
+def test_a_running_job_is_stopped_for_good_and_no_other(
+    web: tuple[str, Process], redis_client: redis.Redis, processes: Processes, tmp_path: Path
+) -> None:
+    job = f"{web[0]}/v1/jobs/j"
+    assert httpx.post(f"{job}/stop", trust_env=False).status_code == 404
+    enqueue(redis_client, sample_tasks.report.spec(str(tmp_path), job_id="j"), now=time.time())
+    assert httpx.post(f"{job}/stop", trust_env=False).status_code == 409
+    processes.worker("default")
+    wait_until(redis_client, "j", "started")
+    assert httpx.post(f"{job}/stop", trust_env=False).status_code == 202
+    wait_until(redis_client, "j", "failed")
+    assert [attempt["error_type"] for attempt in httpx.get(job, trust_env=False).json()["attempts"]] == ["JobStopped"]
+    assert httpx.post(f"{job}/stop", trust_env=False).status_code == 409

@@ -104,7 +104,7 @@ def test_entries_orders_jobs_and_dead_letters_are_counted(
 
 
 def test_a_gauge_of_workers_counts_them_at_each_queue_that_they_serve(site: httpx.Client, redis_client: redis.Redis) -> None:
-    redis_client.sadd(keys.QUEUES, keys.queue("a"), keys.queue("b"))
+    redis_client.sadd(keys.QUEUES, keys.queue("a"), keys.queue("b"), keys.queue("a.high"))
     for name, queues, state in (("w1", "a,b", "busy"), ("w2", "b", "busy"), ("w3", "b", "idle")):
         redis_client.hset(keys.worker(name), mapping={"queues": queues, "state": state})
         redis_client.sadd(keys.WORKERS, keys.worker(name))
@@ -112,6 +112,8 @@ def test_a_gauge_of_workers_counts_them_at_each_queue_that_they_serve(site: http
     assert found == {
         "turnstile_workers{queue=a,state=busy}": 1,
         "turnstile_workers{queue=a,state=idle}": 0,
+        "turnstile_workers{queue=a.high,state=busy}": 1,
+        "turnstile_workers{queue=a.high,state=idle}": 0,
         "turnstile_workers{queue=b,state=busy}": 2,
         "turnstile_workers{queue=b,state=idle}": 1,
     }

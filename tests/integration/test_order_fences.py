@@ -46,9 +46,9 @@ def pick_alone(client: redis.Redis, order_id: str, at_version: int) -> int:
     return int(call(client, "pick_alone", [keys.order(order_id), keys.PICK_BUFFER], args))
 
 
-def pick_next(client: redis.Redis, job_id: str, following: str) -> int:
+def pick_next(client: redis.Redis, job_id: str, following: str) -> Any:
     job = steps.pick_batch_spec(NOW)
-    return int(NEXT(client, [keys.PICK_BUFFER, keys.PICK_JOB], [job_id, following, job.queue, job.fields, repr(NOW)]))
+    return NEXT(client, [keys.PICK_BUFFER, keys.PICK_JOB], [job_id, following, job.queue, job.fields, repr(NOW)])
 
 
 def step_begin(client: redis.Redis, order_id: str, step: str, job_id: str = "j") -> Any:
@@ -90,7 +90,7 @@ def test_only_the_batch_job_that_is_due_looks_at_the_buffer(redis_client: redis.
     before = snapshot(redis_client)
     args = ["another", 10, repr(NOW), "w", 1]
     assert call(redis_client, "pick_begin", [keys.PICK_JOB, keys.PICK_BUFFER], args) is None
-    assert pick_next(redis_client, "another", "pick-2") == 0
+    assert pick_next(redis_client, "another", "pick-2") is None
     assert changes(before, snapshot(redis_client)) == {}
 
 
@@ -150,10 +150,10 @@ def test_an_order_leaves_its_batch_once(redis_client: redis.Redis, picking: str)
 def test_the_next_batch_job_is_enqueued_once_while_orders_wait(redis_client: redis.Redis, floor: Floor) -> None:
     floor.order(("A", 1))
     due = redis_client.get(keys.PICK_JOB).decode()
-    assert pick_next(redis_client, due, "pick-2") == 1
+    assert pick_next(redis_client, due, "pick-2") == due.encode()
     after = snapshot(redis_client)
     assert (after["turnstile:pick:job"], after["rq:queue:picking"]) == ("pick-2", [due, "pick-2"])
-    assert pick_next(redis_client, due, "pick-3") == 0
+    assert pick_next(redis_client, due, "pick-3") is None
     assert changes(after, snapshot(redis_client)) == {}
 
 
@@ -187,16 +187,10 @@ def test_a_step_ends_once_and_only_for_the_worker_that_began_last(redis_client: 
 
 
 def effect(client: redis.Redis, name: str, order_id: str, *, job_id: str = "j", member: str = "") -> int:
-    args: dict[str, list[Any]] = {
-        "attempt_failed": [order_id, "no", repr(NOW)],
-        "died": [order_id, job_id, "no", repr(NOW)],
-        "redriven": [order_id, job_id, repr(NOW)],
-        "discarded": [order_id, job_id, repr(NOW)],
-    }
-    return int(call(client, name, [keys.order(order_id), GUARD], [*args[name], member]))
+    return int(call(client, "follow", [keys.order(order_id), GUARD], [name, order_id, job_id, "no", repr(NOW), member]))
 
 
-@pytest.mark.parametrize("name", ["attempt_failed", "died", "redriven", "discarded"])
+@pytest.mark.parametrize("name", ["retried", "died", "redriven", "discarded"])
 def test_an_effect_whose_guard_is_gone_writes_nothing(redis_client: redis.Redis, packing: str, name: str) -> None:
     if name in ("redriven", "discarded"):
         effect(redis_client, "died", packing)
@@ -217,7 +211,7 @@ def test_an_order_dies_once_and_of_one_job(redis_client: redis.Redis, floor: Flo
     assert floor.view(packing).attempts[-1].error == "no"
     for job_id in ("j1", "j2"):
         assert effect(redis_client, "died", packing, job_id=job_id) == 0
-    assert effect(redis_client, "attempt_failed", packing) == 0
+    assert effect(redis_client, "retried", packing) == 0
     assert effect(redis_client, "redriven", packing, job_id="j2") == 0
     assert effect(redis_client, "discarded", packing, job_id="j2") == 0
     assert step_begin(redis_client, packing, "pack", job_id="j2") == [0, b"dead"]
@@ -256,10 +250,10 @@ def test_a_failed_attempt_is_closed_with_its_error_and_moves_nothing(
     redis_client: redis.Redis, floor: Floor, packing: str
 ) -> None:
     step_begin(redis_client, packing, "pack")
-    assert effect(redis_client, "attempt_failed", packing) == 1
+    assert effect(redis_client, "retried", packing) == 1
     view = floor.view(packing)
     assert (view.status, view.attempts[-1].error, view.attempts[-1].ended_at) == ("packing", "no", NOW)
-    effect(redis_client, "attempt_failed", packing)
+    effect(redis_client, "retried", packing)
     assert floor.view(packing).attempts == view.attempts
     floor.check_books()
 

@@ -13,6 +13,7 @@ import redis
 import sample_tasks
 from asking import Ask
 from hands import Hands
+from letters import bury_many
 from mall_floor import Floor
 from page_reader import MARKUP, Page
 from processes import wait_for
@@ -22,6 +23,7 @@ from web_site import serving
 from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import entries, periodic
+from jobs.queue import dead_letters
 from jobs.queue.calling import enqueue
 from jobs.settings import ApiKey, Settings, hash_api_key
 from scheduler.periodic import Registration
@@ -214,20 +216,29 @@ def test_the_fragment_is_the_main_part_of_the_page(site: httpx.Client) -> None:
     assert titles == re.findall(r"<h2 id=\"[a-z-]+\">", whole) and len(titles) == 7
 
 
-def test_a_flood_of_dead_letters_is_counted_whole_and_shown_in_part(
-    site: httpx.Client, redis_client: redis.Redis, hands: Hands
-) -> None:
-    bury(hands, "first")
-    fields = redis_client.hgetall(keys.job("first"))
-    with redis_client.pipeline(transaction=False) as pipeline:
-        for number in range(600):
-            pipeline.hset(keys.job(f"copy{number}"), mapping=fields)
-            for place in (keys.DEAD, keys.dead_group(fields[b"group"].decode())):
-                pipeline.zadd(place, {f"copy{number}": time.time()})
-        pipeline.execute()
+def test_a_flood_of_dead_letters_is_counted_whole_and_shown_in_part(site: httpx.Client, redis_client: redis.Redis) -> None:
+    bury_many(redis_client, [f"j{number:03}" for number in range(601)], time.time())
     shown = page_reader.read(site).text
-    assert "601 dead letters wait" in shown and "601 sample.fail Permanent" in shown
+    assert "601 dead letters wait" in shown and "601 sample.fail ValueError" in shown
     assert "593 more at /v1/dead-letters" in shown
+
+
+def test_hundreds_of_queues_and_thousands_of_letters_and_groups_with_hostile_names_make_a_page_of_bounded_size(
+    site: httpx.Client, redis_client: redis.Redis
+) -> None:
+    bury_many(redis_client, [f"j{number:04}" for number in range(5_000)], time.time() - 60, n_groups=1_500)
+    for number in range(200):
+        queue = f"{number:03}/../{MARKUP}"
+        redis_client.sadd(keys.QUEUES, keys.queue(queue))
+        redis_client.rpush(keys.queue(queue), f"{MARKUP}{number}")
+        redis_client.set(keys.paused(queue), "1")
+    answer = site.get("/")
+    shown = Page(answer.text)
+    shown.check_escaped()
+    assert len(answer.content) < 300_000
+    assert "No worker serves 195 more queues" in shown.text and "and 195 more" in shown.text
+    assert "5,000 dead letters wait" in shown.text and "151 more at /v1/queues" in shown.text
+    assert len(site.get("/v1/dead-letters").json()["groups"]) == dead_letters.GROUPS_SHOWN
 
 
 def test_while_redis_is_away_the_page_answers_503_with_a_banner_and_comes_back(settings: Settings) -> None:

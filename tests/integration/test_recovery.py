@@ -132,6 +132,8 @@ def test_a_worker_whose_hash_expired_is_forgotten_everywhere(redis_client: redis
 def test_the_index_of_dead_letters_follows_rqs_registries(redis_client: redis.Redis) -> None:
     add(redis_client, "stock")
     add(redis_client, "requeued")
+    add(redis_client, "buried")
+    redis_client.hset(keys.job("buried"), "died_at", NOW - 5)
     redis_client.zadd(keys.failed("q"), {"stock": NOW + 100, "buried": NOW - 5})
     redis_client.zadd(keys.DEAD, {"requeued": NOW - 5, "buried": NOW - 5})
     for after in range(2):

@@ -64,7 +64,8 @@ def test_ten_thousand_letters_are_redriven_once_each_though_the_scheduler_is_kil
     assert ready(redis_client) == ids, "each once, the oldest first"
     record = redrives.get(redis_client, asked.id)
     assert (record.total, record.done, record.refused) == (10_000, 10_000, 0)
-    assert not redis_client.exists(keys.DEAD, keys.DEAD_GROUPS, keys.redrive_letters(asked.id), keys.failed("default"))
+    index = (keys.DEAD, keys.DEAD_GROUPS, keys.DEAD_SIZES, keys.failed("default"))
+    assert not redis_client.exists(*index, keys.redrive_letters(asked.id))
     assert {redis_client.hget(keys.job(job_id), "redrives") for job_id in ids[::97]} == {b"1"}
 
 
@@ -77,6 +78,14 @@ def test_a_rate_is_kept_and_a_pause_of_the_scheduler_is_made_up_for_by_one_secon
         Redrives(redis_client).tick(start + after)
         moved.append(len(ready(redis_client)) - before)
     assert moved == [0, 1, 0, 0, 1, 2, 10, 0, 0, 1, 10]
+
+
+def test_a_slow_redrive_is_done_as_soon_as_no_letter_is_left(redis_client: redis.Redis) -> None:
+    bury_many(redis_client, ids_of(1), NOW)
+    asked = redrives.request(redis_client, "redrive", by="test", rate_per_s=redrives.SLOWEST)
+    for after in (0.0, 0.1):
+        Redrives(redis_client).tick(asked.requested_at + after)
+    assert redrives.get(redis_client, asked.id).state == "done"
 
 
 @pytest.mark.parametrize("rate", [0.3, 1.0, 7.0, 250.0])

@@ -13,7 +13,7 @@ from jobs import keys
 from jobs.connections import is_away
 from jobs.queue import calling, task
 from jobs.queue.job import JsonJob
-from scheduler.promote import BATCH, Promotion
+from scheduler.promote import BATCH, PROMOTE, Promotion
 from scheduler.scheduler import TurnstileScheduler
 
 NOW = 1_800_000_000.0
@@ -115,6 +115,22 @@ def test_a_long_backlog_is_promoted_in_batches_within_one_tick(redis_client: red
         pipeline.execute()
     assert promotion(redis_client).tick(NOW)["promoted"] == 3 * BATCH + 1
     assert ready(redis_client) == [f"j{number}" for number in range(3 * BATCH + 1)]
+
+
+def test_one_call_moves_a_bounded_number_however_many_sets_are_due(redis_client: redis.Redis) -> None:
+    for place in (keys.SCHEDULED_JOBS, *(keys.scheduled(f"q{number}") for number in range(5))):
+        with redis_client.pipeline(transaction=False) as pipeline:
+            for number in range(BATCH):
+                pipeline.hset(keys.job(f"{place[-2:]}-{number}"), mapping={"status": "scheduled", "origin": "ticks"})
+                pipeline.zadd(place, {f"{place[-2:]}-{number}": NOW})
+            pipeline.execute()
+    names = [f"q{number}" for number in range(5)]
+    sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(name) for name in names)]
+    looked_at, promoted, *_ = PROMOTE(redis_client, [keys.PERIODIC, *sets], [repr(NOW), BATCH, 60, "default", *names])
+    assert (looked_at, promoted, len(ready(redis_client))) == (BATCH, BATCH, BATCH)
+    for name in names:
+        redis_client.sadd(keys.QUEUES, keys.queue(name))
+    assert promotion(redis_client).tick(NOW)["promoted"] == 5 * BATCH
 
 
 def test_two_movers_at_once_promote_twenty_thousand_jobs_once_each(redis_client: redis.Redis) -> None:

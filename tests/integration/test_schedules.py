@@ -154,3 +154,47 @@ def test_delayed_jobs_are_listed_in_pages_without_the_periodic_ones(redis_client
     assert {(entry.task, entry.queue, entry.due_at) for entry in page.scheduled} == {("test.tock", "ticks", NOW + 9)}
     with pytest.raises(InvalidField):
         delayed(redis_client, 2, "nan:x")
+
+
+# --- runs of tasks with options ------------------------------------------------------------------
+
+
+@task.task(name="test.brief", queue="ticks", expires_s=90.0)
+def brief() -> None:
+    pass
+
+
+@task.task(name="test.single", queue="ticks", unique=True)
+def single() -> None:
+    pass
+
+
+def test_a_run_expires_as_long_after_its_fire_as_its_task_says(redis_client: redis.Redis) -> None:
+    periodic = Periodic("brief", brief, "5 * * * *")
+    Registration(redis_client, [periodic]).tick(NOW)
+    assert promotion(redis_client, periodic).tick(FIVE_PAST + 1)["fired"] == 1
+    assert float(field(redis_client, ready(redis_client)[0], "expires_at")) == FIVE_PAST + 1 + 90
+
+
+def test_a_run_of_a_unique_task_is_skipped_while_another_job_has_the_lock_and_takes_it_otherwise(
+    redis_client: redis.Redis,
+) -> None:
+    periodic = Periodic("single", single, "5 * * * *")
+    Registration(redis_client, [periodic]).tick(NOW)
+    calling.enqueue(redis_client, single.spec(job_id="other", now=NOW), now=NOW)
+    assert promotion(redis_client, periodic).tick(FIVE_PAST)["skipped"] == 1
+    redis_client.hset(keys.job("other"), "status", "finished")
+    assert promotion(redis_client, periodic).tick(FIVE_PAST + 3600)["fired"] == 1
+    assert not calling.enqueue(redis_client, single.spec(job_id="third", now=NOW), now=NOW)
+
+
+def test_delayed_jobs_that_are_promoted_while_the_list_is_read_shift_no_other(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(schedules, "PAGE", 4)
+    for number in range(12):
+        hold(redis_client, f"j{number:02}", NOW + number)
+    waiting_jobs = schedules._waiting(redis_client, keys.SCHEDULED_JOBS, (float("-inf"), ""))
+    first = [next(waiting_jobs)[1] for _ in range(4)]
+    assert promotion(redis_client).tick(NOW + 2)["promoted"] == 3
+    assert [*first, *(job_id for _due_at, job_id in waiting_jobs)] == [f"j{number:02}" for number in range(12)]

@@ -231,6 +231,12 @@ def test_it_stops_when_the_reader_of_its_output_is_gone(start: Start, tmp_path: 
     assert driver.wait(LIMIT_S) == 0
 
 
+def test_a_line_without_an_end_is_passed_on_in_pieces(start: Start) -> None:
+    up = start("""endless: sh -c 'head -c 20000 /dev/zero | tr "\\0" x; exec sleep 60'""")
+    up.until_says("endless", "xxx")
+    assert max(map(len, up.lines("endless"))) <= 8_192
+
+
 def test_the_children_get_redis_the_port_the_carrier_and_the_data_directory(start: Start, tmp_path: Path) -> None:
     up = start("one: sh -c 'env; exec sleep 60'")
     up.until_says("one", "PWD=")

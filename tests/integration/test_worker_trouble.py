@@ -186,7 +186,26 @@ def test_a_full_redis_is_worked_off_and_running_jobs_keep_their_leases(
     assert worker.runs
 
 
+def test_a_job_whose_own_redis_is_away_fails_as_any_job_does(redis_client: redis.Redis, processes: Processes) -> None:
+    enqueue(redis_client, sample_tasks.ask_elsewhere.spec(job_id="elsewhere"), now=time.time())
+    processes.worker("default")
+    wait_until(redis_client, "elsewhere", "failed")
+    letter = dead_letters.get(redis_client, "elsewhere")
+    assert [attempt.error_type for attempt in letter.attempts] == ["ConnectionError"] * 3
+
+
 # --- poison ----------------------------------------------------------------------------------
+
+
+def test_hooks_that_raise_leave_the_job_to_be_reclaimed_and_the_worker_alive(
+    redis_client: redis.Redis, processes: Processes
+) -> None:
+    enqueue(redis_client, sample_tasks.fail_hooked.spec(job_id="hooked"), now=time.time())
+    enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id="next"), now=time.time())
+    worker = processes.worker("default")
+    wait_until(redis_client, "next", "finished")
+    assert "ZeroDivisionError" in worker.output
+    assert Hands(redis_client).reclaim("default")[0] == ["hooked"]
 
 
 class Planted:

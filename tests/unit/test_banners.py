@@ -60,6 +60,19 @@ def test_jobs_that_no_worker_will_claim_are_an_alarm() -> None:
     assert suspended.title == "All workers are suspended"
 
 
+def test_a_worker_serves_the_priorities_of_its_queue() -> None:
+    for name in ("packing.high", "packing.low"):
+        assert shown(replace(CALM, queues=queue(name=name, depth=1))) == []
+
+
+def test_of_many_queues_without_a_worker_a_few_are_named() -> None:
+    many = [msgspec.structs.replace(QUEUE, name=f"q{number}", depth=2, paused=True) for number in range(9)]
+    *named, rest, paused = shown(replace(CALM, queues=many))
+    assert [banner.title for banner in named] == [f"No worker serves queue q{number}" for number in range(5)]
+    assert (rest.title, rest.advice) == ("No worker serves 4 more queues", "8 jobs wait.")
+    assert paused.title == "Paused: q0, q1, q2, q3, q4 and 4 more"
+
+
 def test_an_open_circuit_is_a_warning_and_one_that_is_probed_is_none() -> None:
     carrier = BreakerState("carrier", Circuit.OPEN, 20, 20, 1.0, 11.0, 1, 20, 20, 3)
     (found,) = shown(replace(CALM, breakers=[carrier]))

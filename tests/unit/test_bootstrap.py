@@ -173,6 +173,20 @@ def test_one_waits_for_the_other_and_uses_what_it_installed(
     assert "waiting" in capsys.readouterr().err
 
 
+def test_a_command_goes_on_in_the_venv_whatever_pythonhome_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    gone_on: list[tuple[list[str], str | None]] = []
+
+    def execv(_path: Path, argv: list[str]) -> None:
+        gone_on.append((argv, os.environ.get("PYTHONHOME")))
+
+    monkeypatch.setenv("PYTHONHOME", sys.base_prefix)
+    monkeypatch.setattr(command_line, "ensure", lambda _root, _lock: Path("python"))
+    monkeypatch.setattr(os, "execv", execv)
+    monkeypatch.setattr(sys, "prefix", sys.base_prefix)
+    command_line.main(["keys", "new", "someone"])
+    assert gone_on == [(["python", "-m", "jobs", "keys", "new", "someone"], None)]
+
+
 def test_help_version_and_unknown_commands_need_no_install(capsys: pytest.CaptureFixture[str]) -> None:
     assert command_line.main(["--help"]) == 0
     text = capsys.readouterr().out

@@ -35,7 +35,7 @@ def test_members_of_one_task_share_a_template() -> None:
     program = group(s(1, 2), s(3, 4), signature(ADD, (5, 6)).set(time_limit_s=7.0)).program(NOW)
     assert len(program.templates) == 2
     assert program.n_jobs == 3
-    assert '"7"' in program.templates[1].fields
+    assert b'\\"7\\"' in program.templates[1]
 
 
 def test_a_call_that_its_task_cannot_take_is_refused_when_the_chain_is_built() -> None:
@@ -48,6 +48,20 @@ def test_a_call_that_its_task_cannot_take_is_refused_when_the_chain_is_built() -
     with pytest.raises(InvalidField, match="JSON"):
         group(s(1, object())).program(NOW)
     chain(s(1, 2), signature(ADD, (1, 2), immutable=True)).program(NOW)
+
+
+def test_many_parts_follow_one_another_without_nesting() -> None:
+    canvas: Part = s(1, 2)
+    for _ in range(3 * MAX_DEPTH):
+        canvas = canvas | s(1)
+    assert canvas.program(NOW).n_jobs == 1 + 3 * MAX_DEPTH
+
+
+def test_a_canvas_takes_whatever_a_call_takes() -> None:
+    class Text(str): ...
+
+    node = group(signature(sample_tasks.collect, (2**70, Text("x"), {"a": ()}))).program(NOW).nodes[1]
+    assert node.endswith(b' 35 1180591620717411303424,"x",{"a":[]}{}')
 
 
 def test_owned_and_unique_tasks_are_refused() -> None:

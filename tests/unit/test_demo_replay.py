@@ -8,17 +8,18 @@ from typing import Any
 import httpx
 import pytest
 
+from jobs.commands import demo
 from jobs.demo import plan
 from jobs.demo import replay as replay_module
 from jobs.demo.api import Api
 from jobs.demo.replay import Replay
-from jobs.demo.sample import SampleLine, SampleOrder, Slot
-from jobs.demo.verdict import discrepancies
+from jobs.demo.sample import SampleOrder
+from jobs.demo.verdict import discrepancies, figures
+from jobs.mall.orders import Line
 
-SLOTS = [Slot(number * 1_800, 15) for number in range(4)]
-JSON = {"Content-Type": "application/json"}
+SLOTS = [15] * 4
 TODAY = {"date": "2005-11-01", "in": 0, "out": 0}
-ORDERS = [SampleOrder(str(number), None, None, [SampleLine("a", None, number % 5, 1.0)]) for number in range(150)]
+ORDERS = [SampleOrder([Line("a", number % 5)], reference=str(number)) for number in range(150)]
 
 
 class Mall:
@@ -79,26 +80,25 @@ def without_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def run(mall: Mall, *, limit_s: float = 30.0) -> tuple[Replay, list[str]]:
-    day = plan.Day(time.time(), speed=1e9)
-    posts = plan.plan_entries(SLOTS, day, "run", "gate")
+    the_run = plan.Run("run", time.time(), speed=1e9)
+    posts = plan.plan_entries(SLOTS, the_run)
 
     async def replay() -> Replay:
-        async with httpx.AsyncClient(transport=httpx.MockTransport(mall), base_url="http://mall", headers=JSON) as client:
-            one = Replay(Api(client, time.monotonic() + limit_s), day, "run", "gate", lambda *_: None)
+        async with httpx.AsyncClient(transport=httpx.MockTransport(mall), base_url="http://mall") as client:
+            one = Replay(Api(client, time.monotonic() + limit_s), the_run, lambda *_: None)
             await one.run(posts, ORDERS)
             return one
 
     done = asyncio.run(replay())
-    return done, discrepancies(plan.expect(SLOTS, posts, ORDERS), done.seen)
+    return done, discrepancies(figures(SLOTS, posts, ORDERS, done.seen), done.seen)
 
 
 def test_an_honest_mall_adds_up() -> None:
     replay, found = run(Mall())
     assert found == []
     assert replay.seen.accepted == replay.seen.counted == 60
-    assert replay.seen.rejected == {"gate: bad": 5}
-    assert replay.seen.refused == {"lines[].quantity: must be at least 1": 30}
-    assert replay.seen.reasons("delivered").total() == 120
+    assert (replay.seen.rejected, replay.seen.refused) == (5, 30)
+    assert replay.seen.ends == {"delivered": 120}
 
 
 @pytest.mark.parametrize(
@@ -106,13 +106,13 @@ def test_an_honest_mall_adds_up() -> None:
     [
         ("unbalanced", "accepted != counted + pending"),
         ("uncounted", "entries counted: 60 expected, 59 seen"),
-        ("wrong line", "an entry post with the broken lines [11] had rejected: [Rejected(line=12, error='gate: bad')]"),
+        ("wrong line", "an entry post with the broken lines (11,) had rejected: [Rejected(line=12)]"),
         ("500", "POST /v1/entries: answered 500"),
-        ("wrong field", "order 0 was refused: lines[0].sku is refused"),
-        ("choosy", "order 1 was refused: not today"),
+        ("wrong field", 'order 0 was refused: {"detail":"lines[0].sku is refused"'),
+        ("choosy", 'order 1 was refused: {"detail":"not today"}'),
         ("credulous", "order 0 with a quantity of zero or below was accepted as run-0"),
         ("one id", "orders accepted: 120 expected, 1 seen"),
-        ("no tracking", "order run-1 is delivered without a tracking number"),
+        ("no tracking", "order run-1 is delivered, its tracking number ''"),
     ],
 )
 def test_what_a_dishonest_mall_does_wrong_is_found(lie: str, says: str) -> None:
@@ -136,4 +136,16 @@ def test_an_order_that_never_ends_is_named_when_the_time_is_up() -> None:
                 order["status"] = "picking"
             return answer
 
-    assert "order run-1 has not ended, it is picking" in run(Stuck(), limit_s=0.3)[1]
+    assert "order run-1 is picking, " in "\n".join(run(Stuck(), limit_s=0.3)[1])
+
+
+@pytest.mark.parametrize(("lie", "code", "says"), [("", 0, "Everything adds up."), ("no tracking", 1, "Does not add up in 3")])
+def test_the_command_ends_with_0_when_it_adds_up_and_with_1_and_the_first_points_when_not(
+    lie: str, code: int, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    client = httpx.AsyncClient(transport=httpx.MockTransport(Mall(lie)), base_url="http://mall")
+    monkeypatch.setattr(demo, "_open_client", lambda _url, _key: client)
+    assert demo.main(["--speed", "1e9"]) == code
+    shown = capsys.readouterr().out
+    assert says in shown
+    assert shown.count("  - ") == (demo.MAX_SHOWN if code else 0)

@@ -26,7 +26,7 @@ def test_a_line_that_names_no_process_is_refused_with_its_number(text: str) -> N
     [
         ("python -m web --title 'two words'", ["python", "-m", "web", "--title", "two words"]),
         ("serve --bind=:$PORT/x ${PORT}", ["serve", "--bind=:8000/x", "8000"]),
-        ("sh -c 'echo $UNKNOWN | cat'", ["sh", "-c", "echo $UNKNOWN | cat"]),
+        ("sh -c 'echo $UNKNOWN $$ | cat'", ["sh", "-c", "echo $UNKNOWN $$ | cat"]),
     ],
 )
 def test_a_line_is_split_like_a_shell_does_with_known_variables_filled_in(line: str, argv: list[str]) -> None:

@@ -160,6 +160,11 @@ def test_what_is_json_by_inheritance_is_json(value: object) -> None:
     assert made().spec(value).id
 
 
+def test_a_number_too_long_to_be_written_is_refused_by_the_name_of_the_argument() -> None:
+    with pytest.raises(InvalidField, match="argument 'name' must be JSON: Exceeds the limit"):
+        made().call(10**5_000)
+
+
 def test_of_several_arguments_the_one_that_is_no_json_is_named() -> None:
     def many(a: object, *rest: object, b: object = None, **more: object) -> None: ...
 
@@ -243,7 +248,7 @@ def test_a_job_expires_from_when_it_may_start() -> None:
     assert [expires_at(None), expires_at(500.0), expires_at(20.0)] == [160.0, 560.0, 160.0]
 
 
-@pytest.mark.parametrize("due_at", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("due_at", [math.nan, math.inf, -math.inf, 1e18])
 def test_an_instant_that_never_comes_is_refused(due_at: float) -> None:
     registered = made()
     with pytest.raises(InvalidField, match="due_at"):
