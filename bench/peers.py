@@ -31,7 +31,7 @@ class Contender:
     @property
     def title(self) -> str:
         """Library and version."""
-        return self.needs[0].replace("[redis]==", "==").replace("==", " ") if self.needs else "turnstile"
+        return self.needs[0].replace("[redis]==", "==").replace("==", " ") if self.needs else {"ours": "turnstile"}.get(self.name, "a bare PING")
 
     def python(self) -> str:
         """The interpreter that has it; makes the environment when there is none for these versions."""
@@ -50,9 +50,11 @@ class Contender:
 
 
 OURS = Contender("ours")
+FLOOR = Contender("ping")
 STOCK = Contender("stock_rq", ("rq==2.12.0", REDIS_PY))
 CONTENDERS = (
     OURS,
+    FLOOR,
     STOCK,
     Contender("with_celery", ("celery[redis]==5.7.0", REDIS_PY)),
     Contender("with_dramatiq", ("dramatiq==2.2.1", REDIS_PY)),
