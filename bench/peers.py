@@ -31,7 +31,7 @@ class Contender:
     @property
     def title(self) -> str:
         """Library and version."""
-        return self.needs[0].replace("[redis]==", "==").replace("==", " ") if self.needs else {"ours": "turnstile"}.get(self.name, "a bare PING")
+        return self.needs[0].replace("[redis]==", "==").replace("==", " ") if self.needs else OWN_TITLES[self.name]
 
     def python(self) -> str:
         """The interpreter that has it; makes the environment when there is none for these versions."""
@@ -49,6 +49,7 @@ class Contender:
         return str(python)
 
 
+OWN_TITLES = {"ours": "turnstile", "ping": "a bare PING"}
 OURS = Contender("ours")
 FLOOR = Contender("ping")
 STOCK = Contender("stock_rq", ("rq==2.12.0", REDIS_PY))

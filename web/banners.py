@@ -67,7 +67,7 @@ def _others(operations: Operations, settings: Settings) -> Iterator[Banner]:
             advice = "Its calls fail: jobs that need it wait, burn no attempt and go on by themselves once it answers again."
             yield Banner("warning", f"The circuit of {breaker.name} is open", advice)
     if operations.dead_letters:
-        advice = f"Mend the cause, then redrive them below. They are kept for {span(settings.dead_ttl_s)}."
+        advice = "Mend the cause, then redrive them below."
         yield Banner("warning", _waits(operations.dead_letters, "dead letter"), advice)
     paused = [queue.name for queue in operations.queues if queue.paused]
     if paused:
