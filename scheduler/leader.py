@@ -41,7 +41,6 @@ class Leader:
         return self.leads()
 
     def resign(self) -> None:
-        """Lets another process lead at once."""
-        if self.leads():
-            self._until = float("-inf")
-            LEAD(self._client, [keys.SCHEDULER_LOCK], [self._token, 1])
+        """Lets another process lead at once. Asked even if this one does not lead: the answer that it does may have been lost."""
+        self._until = float("-inf")
+        LEAD(self._client, [keys.SCHEDULER_LOCK], [self._token, 1])

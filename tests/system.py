@@ -60,7 +60,9 @@ class System:
         self.start(name)
 
     def stop(self, name: str) -> int:
-        """SIGTERM; returns the exit code."""
+        """SIGTERM, once the process is up, which a worker says; returns the exit code."""
+        if self.commands[name][0] in ("rq", "env"):
+            self.running[name].prints("started")
         self.running[name].send(signal.SIGTERM)
         return self.running[name].ended(STOP_LIMIT_S)
 
