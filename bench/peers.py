@@ -61,6 +61,8 @@ CONTENDERS = (
     Contender("with_dramatiq", ("dramatiq==2.2.1", REDIS_PY)),
     Contender("with_huey", ("huey==3.5.4", REDIS_PY)),
     Contender("with_saq", ("saq==0.26.4", "typing_extensions==4.15.0", REDIS_PY)),
-    Contender("with_taskiq", ("taskiq-redis==1.2.4", REDIS_PY)),
+    Contender("with_taskiq", ("taskiq-redis==1.2.4", REDIS_PY, "uvloop==0.23.0")),
     Contender("with_arq", ("arq==0.28.0", "hiredis==3.5.0")),
+    Contender("with_repid", ("repid[redis]==2.1.4", "hiredis==3.5.0", "uvloop==0.23.0", "typing_extensions==4.15.0")),
+    Contender("with_wakaq", ("wakaq==4.0.4", REDIS_PY)),
 )

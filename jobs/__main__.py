@@ -20,6 +20,7 @@ COMMANDS = {
     "demo": ("jobs.commands.demo", "replay a day in the mall through the API of a running system"),
     "send": ("jobs.commands.send", "enqueue a job by the name of its task"),
     "dead-letters": ("jobs.commands.dead_letters", "look at what failed for good; redrive or discard it"),
+    "workers": ("jobs.commands.workers", "look at the workers; scale a pool, stop or restart one"),
     "keys": ("jobs.commands.keys", "make an API key"),
 }
 USAGE = 2

@@ -1,4 +1,4 @@
-"""What becomes of child processes when a parent dies, and of orphans that are left behind.
+"""What becomes of child processes when a parent dies, of orphans that are left behind, and what a process weighs.
 
 Linux can tell a child of its parent's death and hand orphans to a chosen ancestor; elsewhere
 nothing here does anything, and a SIGKILL of `up` leaves its children to be stopped by hand.
@@ -7,6 +7,7 @@ nothing here does anything, and a SIGKILL of `up` leaves its children to be stop
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -18,15 +19,15 @@ PR_SET_CHILD_SUBREAPER = 36
 _prctl = ctypes.CDLL(None).prctl if sys.platform == "linux" else None
 
 
-def end_with_parent() -> Callable[[], None]:
-    """A `preexec_fn`: the child gets SIGTERM when the thread that started it ends, so start children in the main thread."""
+def end_with_parent(number: signal.Signals = signal.SIGTERM) -> Callable[[], None]:
+    """A `preexec_fn`: the child gets the signal when the thread that started it ends, so start children in the main thread."""
     parent = os.getpid()
 
     def set_up() -> None:
         if _prctl:
-            _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            _prctl(PR_SET_PDEATHSIG, number, 0, 0, 0)
             if os.getppid() != parent:  # it died before the call above, which then came too late
-                os._exit(128 + signal.SIGTERM)
+                os._exit(128 + number)
 
     return set_up
 
@@ -44,6 +45,17 @@ def end_orphans(*, spare: set[int]) -> None:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Resident memory of a process; of this one where there is no /proc (then its peak), of another one then 0."""
+    try:
+        return int(Path(f"/proc/{pid or 'self'}/statm").read_text().split()[1]) * resource.getpagesize()
+    except (FileNotFoundError, ProcessLookupError):
+        if pid is not None:
+            return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1_024
 
 
 def _children() -> set[int]:

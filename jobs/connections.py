@@ -7,6 +7,9 @@ Pools are bounded and block for a moment instead of failing, since small plans a
 
 import asyncio
 import functools
+import sys
+import threading
+from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import redis
@@ -17,6 +20,7 @@ from redis.maint_notifications import MaintNotificationsConfig
 from redis.retry import Retry
 
 from jobs import embedded
+from jobs.errors import JobInterrupted
 from jobs.settings import Settings, current
 
 SOCKET = {"socket_timeout": 10.0, "health_check_interval": 30}
@@ -29,7 +33,7 @@ MAX_ASYNC_CONNECTIONS = 10
 AWAY = (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, redis.exceptions.ReadOnlyError)
 """What redis-py raises while Redis is away, restarting, loading or failing over: wait and try again."""
 
-REFUSALS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN")
+REFUSALS = ("OOM", "MISCONF", "READONLY", "LOADING", "MASTERDOWN", "NOREPLICAS", "BUSY", "CLUSTERDOWN", "UNBLOCKED")
 """First words of the answers with which a running Redis refuses writes for the time being."""
 
 
@@ -66,16 +70,42 @@ def connect(url: str, *, retries: int = 1) -> redis.Redis:
     return tuned(redis.Redis.from_url(url), retries=retries)
 
 
-def tuned(client: redis.Redis, *, retries: int = 1) -> redis.Redis:
+class _Pool(redis.BlockingConnectionPool):
+    """For many threads and few connections: those that wait get theirs in turn, which redis-py alone leaves to chance.
+
+    Lends no connection on which the answer to an interrupted job may still arrive: another one would take it for its own.
+    """
+
+    def reset(self) -> None:
+        self._line = threading.Lock()
+        super().reset()
+
+    def get_connection(self, *args: Any, **options: Any) -> redis.Connection:
+        if not self._line.acquire(timeout=POOL_WAIT_S):
+            raise redis.exceptions.ConnectionError("no connection has become free")
+        try:
+            return super().get_connection(*args, **options)
+        finally:
+            self._line.release()
+
+    def release(self, connection: redis.Connection) -> None:
+        if isinstance(sys.exc_info()[1], JobInterrupted):
+            connection.disconnect()
+        super().release(connection)
+
+
+def tuned(
+    client: redis.Redis, *, retries: int = 1, max_connections: int = MAX_SYNC_CONNECTIONS, timeout_s: float | None = None
+) -> redis.Redis:
     """The client's server and credentials with our bounds: few connections, short time-outs, few retries."""
     pool = client.connection_pool
     bounds = SOCKET if issubclass(pool.connection_class, redis.UnixDomainSocketConnection) else SOCKET | TCP
+    if timeout_s is not None:
+        bounds = {name: timeout_s if name.endswith("_timeout") else value for name, value in bounds.items()}
     options = {**pool.connection_kwargs, **bounds, "retry": Retry(ExponentialBackoff(cap=0.5, base=0.05), retries)}
     if pool.maint_notifications_enabled():  # redis-py 8.1 then lends connections on which an answer waits unread
         options["maint_notifications_config"] = MaintNotificationsConfig(enabled=False)
-    bounded = redis.BlockingConnectionPool(
-        connection_class=pool.connection_class, max_connections=MAX_SYNC_CONNECTIONS, timeout=POOL_WAIT_S, **options
-    )
+    bounded = _Pool(connection_class=pool.connection_class, max_connections=max_connections, timeout=POOL_WAIT_S, **options)
     return redis.Redis(connection_pool=bounded)
 
 
@@ -116,7 +146,14 @@ def loop_client() -> redis.asyncio.Redis:
     return _loops[loop]
 
 
+async def close_loop_client() -> None:
+    """Closes the connections of the running event loop, which ends."""
+    client = _loops.pop(asyncio.get_running_loop(), None)
+    if client is not None:
+        await client.connection_pool.disconnect()
+
+
 def share(client: redis.Redis) -> None:
-    """Lets tasks use their worker's client: its connection is free while a job runs, and small plans count connections."""
+    """Makes `client` that of this process: a command that has one needs no second, and small plans count connections."""
     _shared[:] = [client]
     process_client.cache_clear()

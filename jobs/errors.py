@@ -171,6 +171,14 @@ class JobGone(NotFound):
 
 
 @dataclass
+class UnknownPool(NotFound):
+    """Raised when a pool of workers has neither a live worker nor a range that was set."""
+
+    says = "no {kind} with id {id!r}; known are: {known}"
+    known: str
+
+
+@dataclass
 class NotFinished(TurnstileError):
     """Raised when the result is asked for of a job that has not ended, or not within the time given."""
 

@@ -30,6 +30,9 @@ SUSPENDED = "rq:suspended"
 SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 """zset job id -> due_at; rq-scheduler's set: delayed orders, periodic definitions (`cron-<name>`)."""
 
+PROBE = "turnstile:probe"
+"""string, empty; written by a worker whose job says that Redis is away, to find out whether it is. Expires after a second."""
+
 job = _each("rq:job:{}")
 """hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row), `attempts` (JSON list of Attempt,
 the last 20), `acked` (execution that ended it), `died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with
@@ -43,7 +46,7 @@ intermediate = _each("rq:queue:{}:intermediate")
 """list; where a stock worker on one queue parks an id between pop and start. Swept by the scheduler."""
 
 wip = _each("rq:wip:{}")
-"""zset `job id:execution id` -> lease's end; claim adds, the ending script removes: this member is the fence."""
+"""zset `job id:execution id` -> lease's end; claim adds, heartbeat.lua renews, the ending script removes: it is the fence."""
 
 finished = _each("rq:finished:{}")
 """zset job id -> expiry; finish.lua, trimmed by it."""
@@ -64,7 +67,8 @@ workers = _each("rq:workers:{}")
 """set of the keys of workers on a queue; workers, cleaned by the scheduler."""
 
 worker = _each("rq:worker:{}")
-"""hash, RQ's worker fields; its worker, expires when the heartbeat stops."""
+"""hash, RQ's worker fields and `kind pool size min max busy memory_bytes`; its worker's heartbeat.lua, and the counts by the
+ends of its jobs. Expires when the heartbeat stops."""
 
 # --- the queue's --------------------------------------------------------------------------
 
@@ -74,6 +78,8 @@ bell = _each("turnstile:bell:{}")
 paused = _each("turnstile:paused:{}")
 """string; exists while the queue is paused, with its priorities. POST /v1/queues/{name}/pause sets, resume deletes."""
 
+POOLS = "turnstile:pools"
+"""hash pool (a worker's queues, joined by `-`) -> `<min>..<max>`, the range that an operator gave it; pools.py. Forever."""
 
 unique = _each("turnstile:unique:{}")
 """string: id of the job that has the lock of a unique call (a digest of task and arguments); enqueue.lua, redrive.lua.
@@ -103,7 +109,7 @@ rate = _each("turnstile:rate:{}")
 
 running = _each("turnstile:running:{}")
 """zset `queue|job id:execution id` -> claimed at; the running jobs of a task with max_concurrent. claim.lua adds, and
-removes those that have left rq:wip when the task is full: at most max_concurrent members."""
+removes those that have left rq:wip when it needs their slots: at most max_concurrent members."""
 
 outcomes = _each("turnstile:outcomes:{}")
 """hash `ok:<bucket>` and `failed:<bucket>` -> executions of a task in ten seconds, for a minute; budget.lua. Expires after 70

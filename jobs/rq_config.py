@@ -1,8 +1,8 @@
 """What the stock `rq worker` command reads: `RQ_CONFIG=jobs.rq_config rq worker picking`.
 
 RQ 2.12 takes the URL from this module but the worker class and the serializer only from flags and other variables.
-Loading this module therefore makes our worker the command's default, whose jobs are JSON whatever the flags say;
-`-w rq.Worker -S json` still asks for a stock one.
+Loading this module therefore makes `CpuWorker` the command's default, whose jobs are JSON whatever the flags say;
+`-w jobs.queue.worker.IoWorker` asks for the other one, `-w rq.Worker -S json` for a stock one.
 """
 
 import sys
@@ -14,13 +14,15 @@ import redis
 from click.core import ParameterSource
 from rq.cli.helpers import CliConfig
 
+from jobs import arrival as _arrival  # noqa: F401  first: signals have a meaning from here on
 from jobs import connections, log
 from jobs.errors import TurnstileError
 from jobs.mall import tasks
-from jobs.queue.worker import Worker
+from jobs.queue.worker import CpuWorker, IoWorker
 from jobs.settings import current
 
 WAIT_S = 1.0
+OURS = tuple(f"{worker.__module__}.{worker.__qualname__}" for worker in (CpuWorker, IoWorker))
 JSON_NAMES = ("json", "rq.serializers.JSONSerializer")
 
 
@@ -56,10 +58,9 @@ def _wait_until_reachable(url: str) -> None:
 def _load_our_worker(context: click.Context) -> None:
     if context.get_parameter_source("worker_class") is ParameterSource.DEFAULT:
         # A data descriptor: it wins over what the instance, made before this module was read, already holds.
-        CliConfig.worker_class = property(lambda _self: Worker, lambda _self, _value: None)
+        CliConfig.worker_class = property(lambda _self: CpuWorker, lambda _self, _value: None)
         return
-    ours = f"{Worker.__module__}.{Worker.__qualname__}"
-    if context.params.get("worker_class") != ours and context.params.get("serializer") not in JSON_NAMES:
+    if context.params.get("worker_class") not in OURS and context.params.get("serializer") not in JSON_NAMES:
         _fail("Turnstile's jobs are JSON: run a stock worker with `-S json`, or leave out -w for Turnstile's own.")
 
 

@@ -26,6 +26,8 @@ MIN_KEY_LENGTH = 16
 PLATFORM = ("redis_url", "port", "host", "web_concurrency", "carrier_url")
 QUEUE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 SECRETS = ("REDIS_URL", "TURNSTILE_API_KEYS", "TURNSTILE_HIREFIRE_TOKEN")
+MAX_SIZE = 1_000
+"""How many jobs a worker can be told to run at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,27 @@ class ApiKey:
 
     client: str
     digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Range:
+    """How many jobs a worker may run at once. Raises ValueError when there is no such number."""
+
+    min: int
+    max: int
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min <= self.max <= MAX_SIZE:
+            raise ValueError(f"must be a number, or two as in 1..8, between 1 and {MAX_SIZE}, the smaller one first")
+
+    def __str__(self) -> str:
+        return f"{self.min}..{self.max}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Range":
+        """Reads `1..8`, or `4` for `4..4`. Raises ValueError."""
+        found = re.fullmatch(r"([0-9]{1,9})(?:\.\.([0-9]{1,9}))?", text.strip())
+        return cls(int(found[1]), int(found[2] or found[1])) if found else cls(0, 0)
 
 
 def hash_api_key(key: str) -> str:
@@ -155,8 +178,12 @@ class Settings:
     log_format: Annotated[str, _choice("auto", "console", "json")] = "auto"
     max_body_bytes: Annotated[int, _integer(1_024, 1 << 30)] = 1_048_576
     # workers
-    lease_s: Annotated[float, _number(2, 3_600)] = 10.0
+    lease_s: Annotated[float, _number(2, 3_600)] = 4.0
     drain_s: Annotated[float, _number(0, 3_600)] = 20.0
+    cpu_children: Annotated[Range, Range.parse] = Range(1, min(os.cpu_count() or 1, MAX_SIZE))
+    io_slots: Annotated[Range, Range.parse] = Range(10, 100)
+    child_max_jobs: Annotated[int, _integer(0, 10**9)] = 100_000
+    child_max_memory_mb: Annotated[int, _integer(0, 10**6)] = 500
     result_ttl_s: Annotated[int, _integer(0, 10**9)] = 500
     routes: Annotated[tuple[tuple[str, str], ...], _routes] = ()
     step_max_attempts: Annotated[int, _integer(1, 1_000)] = 8

@@ -17,9 +17,10 @@ class Duty(Protocol):
     """One background duty. It may be cut off anywhere by a kill, and be done by two schedulers at once."""
 
     interval_s: float
+    """How long after a tick the next one is due; a duty that knows better says so in its tick."""
 
     def tick(self, now: float) -> Counts:
-        """Does what is due at `now` (Unix seconds) and returns."""
+        """Does what is due at `now` (Unix seconds, the server's) and returns."""
 
 
 @contextmanager

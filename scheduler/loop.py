@@ -14,6 +14,7 @@ from jobs import keys
 from jobs.connections import is_away
 from scheduler.duty import Duty, logger
 from scheduler.leader import Leader
+from scheduler.server import Server
 
 PAUSE_S = 0.1
 AWAY_WAIT_S = 1.0
@@ -23,21 +24,21 @@ FAILED_WAIT_S = 1.0
 
 
 class Loop:
-    """Runs `duties` as often as they ask for it; `name` is how this process is shown while it leads."""
+    """Runs `duties` as often as they ask for it, by the server's clock; `name` is how this process is shown while it leads."""
 
     def __init__(
         self,
         client: redis.Redis,
+        server: Server,
         name: str,
         duties: Sequence[Duty],
         *,
-        clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
+        self._server = server
         self._name = name
         self._duties = duties
-        self._clock = clock
         self._monotonic = monotonic
         self._leader = Leader(client, monotonic=monotonic)
         self._beat_at = float("-inf")
@@ -53,10 +54,9 @@ class Loop:
     def step(self) -> float:
         """Does what is due, once; returns the seconds to wait."""
         try:
+            self._server.ask()
             self._beat()
-            for duty in self._duties:
-                if self._due[duty] <= self._monotonic() and self._leader.leads():
-                    self._do(duty)
+            self._do_what_is_due()
         except Exception as error:
             if not is_away(error):
                 raise
@@ -67,7 +67,9 @@ class Loop:
         if self._away:
             logger.info("Redis is back")
         self._away = False
-        return PAUSE_S
+        if not self._leader.leads():
+            return PAUSE_S
+        return min(PAUSE_S, max(0.0, min(self._due.values()) - self._monotonic()))
 
     def leave(self) -> None:
         """Gives the lease back. One that cannot be, because Redis is away, runs out by itself."""
@@ -85,7 +87,7 @@ class Loop:
             logger.info("leads now" if leads else "leads no longer", name=self._name)
         if leads:
             with self._client.pipeline(transaction=True) as pipeline:
-                now = repr(self._clock())
+                now = repr(self._server.now())
                 pipeline.hset(keys.SCHEDULER, mapping={"heartbeat_at": now, "name": self._name, "pid": os.getpid()})
                 for counter, number in (+self._counts).items():
                     pipeline.hincrby(keys.SCHEDULER, counter, number)
@@ -93,13 +95,22 @@ class Loop:
             self._counts.clear()
         self._beat_at = self._monotonic() + HEARTBEAT_S
 
-    def _do(self, duty: Duty) -> None:
-        wait_s = duty.interval_s
+    def _do_what_is_due(self) -> None:
+        waits = {}
+        for duty in self._duties:
+            if self._due[duty] <= self._monotonic() and self._leader.leads():
+                waits[duty] = self._do(duty)
+        # From one instant, so that duties which are done equally often are due in the same step.
+        now = self._monotonic()
+        self._due.update({duty: now + wait_s for duty, wait_s in waits.items()})
+
+    def _do(self, duty: Duty) -> float:
+        """Returns how long it is not due."""
         try:
-            self._counts.update(duty.tick(self._clock()))
+            self._counts.update(duty.tick(self._server.now()))
         except Exception as error:
             if is_away(error):
                 raise
             logger.exception("duty failed", duty=type(duty).__name__)
-            wait_s = FAILED_WAIT_S
-        self._due[duty] = self._monotonic() + wait_s
+            return FAILED_WAIT_S
+        return duty.interval_s

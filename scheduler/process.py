@@ -28,6 +28,7 @@ def run(settings: Settings) -> None:
             *reconcile(client, now=now, after_s=settings.reconcile_after_s),
             *canvas_store.reconcile(client, now=now, after_s=settings.reconcile_after_s),
         ],
+        lease_s=settings.lease_s,
         dead_letters_max=settings.dead_letters_max,
         dead_letters_max_age_s=settings.dead_letters_max_age_s,
     ).run()

@@ -23,6 +23,7 @@ from scheduler.reclaim import Reclamation
 from scheduler.reconcile import Reconciliation
 from scheduler.redrives import Redrives
 from scheduler.registries import Registries
+from scheduler.server import Server
 from scheduler.sweep import Sweep
 from scheduler.trim import Trim
 
@@ -39,21 +40,23 @@ class TurnstileScheduler(Scheduler):
         connection: redis.Redis,
         table: Sequence[Periodic] = (),
         reconcile: Callable[[float], list[str]] = lambda now: [],
+        lease_s: float = 4.0,
         dead_letters_max: int = 100_000,
         dead_letters_max_age_s: float = 0.0,
         **options: Any,
     ) -> None:
         super().__init__(queue_name, connection=connection, name=f"{socket.gethostname()}.{os.getpid()}", **options)
+        self._server = Server(connection, lease_s)
         self._promotion = Promotion(connection, table)
         self._duties: list[Duty] = [
             Registration(connection, table),
             self._promotion,
             Redrives(connection),
-            Reclamation(connection),
             Sweep(connection),
             Registries(connection),
             Trim(connection, dead_letters_max, dead_letters_max_age_s),
             Reconciliation(reconcile),
+            Reclamation(connection, self._server.renewed),  # the last: it waits for an instant, not for a while
         ]
 
     def enqueue_jobs(self) -> None:
@@ -66,7 +69,7 @@ class TurnstileScheduler(Scheduler):
             self.enqueue_jobs()
             return
         logger.info("scheduler started", name=self.name)
-        loop = Loop(self.connection, self.name, self._duties)
+        loop = Loop(self.connection, self._server, self.name, self._duties)
         try:
             loop.run()
         finally:

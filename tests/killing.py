@@ -21,7 +21,8 @@ class Killer:
         self._left: int | None = None
         self._after = False
         self.struck = False
-        for owner, name in ((redis.Redis, "execute_command"), (redis.client.Pipeline, "execute"), (script, "_execute")):
+        exchanges = (redis.Redis, "execute_command"), (redis.client.Pipeline, "execute"), (script, "_execute"), (script, "_ask")
+        for owner, name in exchanges:
             monkeypatch.setattr(owner, name, self._watched(getattr(owner, name)))
 
     @contextmanager

@@ -75,6 +75,9 @@ class Process:
         self._popen.wait()
 
 
+ONE_AT_A_TIME = {"TURNSTILE_IO_SLOTS": "1", "TURNSTILE_CPU_CHILDREN": "1"}
+
+
 class Processes:
     """Starts processes with one environment and ends them all."""
 
@@ -82,6 +85,8 @@ class Processes:
         self._folder = folder
         self._environ = environ
         self.started: list[Process] = []
+        self.worker_class = ""
+        """What `worker` starts: the command's default, which is CpuWorker, or the one named here, with one job at a time."""
 
     def start(self, *command: str, **environ: str) -> Process:
         """Starts a command as the Procfile writes it: `python` and `rq` are those of this virtual environment."""
@@ -105,7 +110,11 @@ class Processes:
 
     def worker(self, *queues: str, config: str = "sample_config", options: tuple[str, ...] = (), **environ: str) -> Process:
         """Starts the stock `rq worker` command on the queues."""
-        return self.start("rq", "worker", *options, *queues, RQ_CONFIG=config, **environ)
+        ours: tuple[str, ...] = ()
+        if self.worker_class:
+            ours = ("-w", f"jobs.queue.worker.{self.worker_class}")
+            environ = ONE_AT_A_TIME | environ
+        return self.start("rq", "worker", *ours, *options, *queues, RQ_CONFIG=config, **environ)
 
     def stock_worker(self, *queues: str, config: str = "sample_config", options: tuple[str, ...] = ()) -> Process:
         """Starts an unmodified `rq.Worker`."""

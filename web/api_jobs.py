@@ -1,4 +1,4 @@
-"""/v1/jobs, /v1/queues, /v1/workers, /v1/schedules: the queue for programs and operators."""
+"""/v1/jobs, /v1/queues, /v1/schedules: the queue for programs and operators."""
 
 import time
 from collections.abc import AsyncIterator
@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from rq.command import send_command, send_shutdown_command
+from rq.command import send_command
 from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
@@ -18,14 +18,13 @@ from jobs.queue.calling import place_async
 from jobs.queue.job import unique_id
 from jobs.queue.job_store import JobView
 from jobs.queue.options import Priority
-from jobs.queue.overview import QueueInfo, WorkerInfo
+from jobs.queue.overview import QueueInfo
 from jobs.queue.schedules import DelayedPage, Schedule
 from jobs.queue.watching import changes
 from web.admission import Kind
 from web.audit import Done, audit
 from web.http import PAGE, PING_S, answer, call, paging, read_body, read_json
 from web.operation import Operation
-from web.problems import MEDIA_TYPE, Problem, problem
 from web.state import State, state
 
 MAX_AHEAD_S = 366 * 86_400.0
@@ -63,12 +62,6 @@ class QueueList(msgspec.Struct, frozen=True):
     """All queues."""
 
     queues: list[QueueInfo]
-
-
-class WorkerList(msgspec.Struct, frozen=True):
-    """All live workers."""
-
-    workers: list[WorkerInfo]
 
 
 class ScheduleList(msgspec.Struct, frozen=True):
@@ -181,27 +174,6 @@ async def queue_action(request: Request) -> Response:
     return answer(Done(name, action, purged, kept))
 
 
-async def get_workers(request: Request) -> Response:
-    """Live workers."""
-    return answer(WorkerList(await call(request, overview.workers)))
-
-
-async def stop_worker(request: Request) -> Response:
-    """Ask a worker to finish its job and exit."""
-    name = request.path_params["name"]
-    if name not in [worker.name for worker in await call(request, overview.workers)]:
-        raise NotFound("worker", name)
-    await call(request, send_shutdown_command, name)
-    await audit(request, "stop worker", name)
-    return answer(Done(name, "stop"), 202)
-
-
-async def scale_workers(request: Request) -> Response:
-    """Not in this version: answers 501."""
-    detail = "a worker process runs one job at a time: start more processes of the Procfile's line, or stop one by name"
-    return problem(request, 501, detail)
-
-
 async def get_schedules(request: Request) -> Response:
     """Periodic jobs with last and next run."""
     return answer(ScheduleList(await call(request, schedules.schedules, time.time())))
@@ -220,7 +192,6 @@ async def get_scheduled(request: Request) -> Response:
     return answer(await call(request, schedules.delayed, **paging(request)))
 
 
-PROBLEM = (MEDIA_TYPE,)
 OPERATIONS = (
     Operation("POST", "/v1/jobs", post_job, request=JobRequest, response=JobCreated, status=202, also=(404,)),
     Operation("GET", "/v1/jobs/{id}", get_job, response=JobView),
@@ -229,9 +200,6 @@ OPERATIONS = (
     Operation("POST", "/v1/jobs/{id}/stop", stop_job, response=Done, status=202, also=(409,)),
     Operation("GET", "/v1/queues", get_queues, response=QueueList),
     Operation("POST", "/v1/queues/{name}/{action}", queue_action, response=Done),
-    Operation("GET", "/v1/workers", get_workers, response=WorkerList),
-    Operation("POST", "/v1/workers/{name}/stop", stop_worker, response=Done, status=202),
-    Operation("POST", "/v1/workers/{pool}/scale", scale_workers, response=Problem, status=501, response_media_types=PROBLEM),
     Operation("GET", "/v1/schedules", get_schedules, response=ScheduleList),
     Operation("POST", "/v1/schedules/{name}/run", run_schedule, response=JobCreated, status=202, also=(409,)),
     Operation("GET", "/v1/scheduled", get_scheduled, response=DelayedPage, parameters=PAGE),

@@ -8,7 +8,7 @@ token of the browser's cookie: that needs no memory, so any of several web proce
 import hmac
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote
@@ -24,8 +24,9 @@ from jobs import keys
 from jobs.connections import is_away
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import audit as trail
-from jobs.queue import canvas_store, dead_letters, overview, redrives, schedules
+from jobs.queue import canvas_store, control, dead_letters, overview, redrives, schedules
 from jobs.queue.started import started
+from jobs.settings import Range
 from web.audit import who
 from web.banners import REDIS_AWAY, banners
 from web.html import FILES, HEADERS, STATIC, html, message
@@ -77,6 +78,7 @@ def _lists(client: redis.Redis, operations: Operations, now: float) -> dict[str,
         "groups": dead_letters.groups(client),
         "redrives": redrives.still_open(client),
         "schedules": schedules.schedules(client, now),
+        "pools": control.pool_scales(client, operations.workers),
         "actions": trail.page(client, cursor=None, limit=ACTIONS_SHOWN)[0],
     }
 
@@ -111,7 +113,7 @@ async def _act(request: Request, name: str) -> Response:
     if name == "discard" and form.get("confirmed") != "yes":
         return RedirectResponse(f"{request.url.path}?target={quote(target, safe='')}", 303)
     back_to, perform = ACTIONS[name]
-    await run_in_threadpool(perform, client, target, who(request))
+    await run_in_threadpool(perform, client, {**form, "target": target}, who(request))
     return RedirectResponse(f"/#{back_to}", 303)
 
 
@@ -139,25 +141,42 @@ def _with_buttons(request: Request, template: str, **values: Any) -> Response:
     return answer
 
 
-def _switch_queue(what: Literal["pause", "resume"], client: redis.Redis, name: str, by: str) -> None:
+Form = Mapping[str, str]
+
+
+def _switch_queue(what: Literal["pause", "resume"], client: redis.Redis, form: Form, by: str) -> None:
+    name = form["target"]
     if name not in overview.queue_names(client):
         raise NotFound("queue", name)
     (overview.pause if what == "pause" else overview.resume)(client, name)
     trail.record(client, f"{what} queue", who=by, target=name)
 
 
-def _redrive_group(client: redis.Redis, group: str, by: str) -> None:
+def _redrive_group(client: redis.Redis, form: Form, by: str) -> None:
+    group = form["target"]
     if not client.exists(keys.dead_group(group)):
         raise NotFound("group of dead letters", group)
     redrives.request(client, "redrive", by=by, group=group)
 
 
-ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, str, str], None]]] = {
+def _scale_pool(client: redis.Redis, form: Form, by: str) -> None:
+    try:
+        wanted = Range.parse(form.get("range", ""))
+    except ValueError as error:
+        raise InvalidField("range", str(error)) from None
+    control.scale(client, form["target"], wanted, by=by)
+
+
+ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, Form, str], object]]] = {
     "pause-queue": ("queues", partial(_switch_queue, "pause")),
     "resume-queue": ("queues", partial(_switch_queue, "resume")),
-    "redrive": ("dead-letters", lambda client, job_id, by: dead_letters.redrive(client, job_id, by=by)),
+    "redrive": ("dead-letters", lambda client, form, by: dead_letters.redrive(client, form["target"], by=by)),
     "redrive-group": ("dead-letters", _redrive_group),
-    "discard": ("dead-letters", lambda client, job_id, by: dead_letters.discard(client, job_id, by=by)),
+    "discard": ("dead-letters", lambda client, form, by: dead_letters.discard(client, form["target"], by=by)),
+    "scale-pool": ("workers", _scale_pool),
+    "unscale-pool": ("workers", lambda client, form, by: control.scale(client, form["target"], None, by=by)),
+    "stop-worker": ("workers", lambda client, form, by: control.stop(client, form["target"], by=by)),
+    "restart-worker": ("workers", lambda client, form, by: control.restart(client, form["target"], by=by)),
 }
 """The part of the page that a button leads back to, and what it does, with whose name in the audit trail."""
 

@@ -9,7 +9,18 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs import connections, log
-from jobs.errors import Conflict, IdempotencyMismatch, InvalidField, Malformed, NoRedis, NotFound, Refused, TooLarge, UnknownTask
+from jobs.errors import (
+    Conflict,
+    IdempotencyMismatch,
+    InvalidField,
+    Malformed,
+    NoRedis,
+    NotFound,
+    Refused,
+    TooLarge,
+    UnknownPool,
+    UnknownTask,
+)
 from jobs.mall.orders import FieldError
 
 TYPE = "urn:turnstile:problem:"
@@ -47,7 +58,6 @@ TITLES = {
     413: ("too-large", "The request is too large"),
     422: ("invalid", "A field is refused"),
     500: ("internal", "Something went wrong on our side"),
-    501: ("not-implemented", "Not there yet"),
     503: ("unavailable", "New work is not taken at the moment"),
 }
 
@@ -103,6 +113,7 @@ def _retry(after_s: int) -> dict[str, str]:
 KNOWN: dict[type[Exception], tuple[int, str | None]] = {
     Malformed: (400, None),
     NotFound: (404, None),
+    UnknownPool: (404, None),
     UnknownTask: (404, "unknown-task"),
     Conflict: (409, None),
     TooLarge: (413, None),

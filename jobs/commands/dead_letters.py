@@ -1,7 +1,6 @@
 """`python -m jobs dead-letters ...`: what failed for good, looked at, redriven and discarded from a terminal."""
 
 import argparse
-import getpass
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ import msgspec
 import redis
 
 from jobs.commands import redis_command
+from jobs.commands.terminal import operator, printable, table
 from jobs.queue import dead_letters, redrives
 
 MAX_MESSAGE = 60
@@ -95,10 +95,7 @@ def _answer(client: redis.Redis, options: argparse.Namespace) -> str:
 
 def _act(client: redis.Redis, options: argparse.Namespace) -> dict[str, str | int]:
     """Changes something, signed for the audit trail."""
-    try:
-        who = f"cli:{getpass.getuser()}"
-    except (KeyError, OSError):  # a container's user may have no name
-        who = "cli"
+    who = operator()
     match options.action:
         case "redrive":
             dead_letters.redrive(client, options.id, args=options.args, kwargs=options.kwargs, by=who)
@@ -122,24 +119,16 @@ def _letter(letter: dead_letters.DeadLetter) -> str:
     for attempt in letter.attempts:
         head = f"attempt {attempt.attempt}, {_cell('ended_at', attempt)}, {attempt.worker}"
         lines += ["", head, attempt.traceback or attempt.error]
-    return "\n".join(_printable(line) for line in "\n".join(lines).splitlines())
+    return "\n".join(printable(line) for line in "\n".join(lines).splitlines())
 
 
 def _table(columns: dict[str, str], found: Sequence[Any]) -> str:
-    """Columns as wide as their cells; a message is cut."""
-    cells = [tuple(columns), *([_cell(name, one) for name in columns.values()] for one in found)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells)
+    return table([tuple(columns), *([_cell(name, one) for name in columns.values()] for one in found)])
 
 
 def _cell(name: str, one: Any) -> str:
     value = getattr(one, name)
     if name.endswith("_at"):
         return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(value))
-    text = _printable("all" if value is None else str(value))
+    text = printable("all" if value is None else str(value))
     return text[:MAX_MESSAGE] if name == "error" else text
-
-
-def _printable(text: str) -> str:
-    """Without what could move a terminal's cursor."""
-    return "".join(character if character.isprintable() else "?" for character in text)

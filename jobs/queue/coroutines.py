@@ -1,7 +1,7 @@
 """Runs the coroutine of a job so that it can be interrupted from outside, wherever it awaits.
 
 asyncio knows only cancellation. `run` turns the cancellation of its own task into the interruption, raised at the await where
-the job's code is, which may catch it as any exception.
+the job's code is, which may catch it as any exception. Code that does not await, and so blocks the loop, is struck by a signal.
 """
 
 import asyncio
@@ -9,6 +9,9 @@ from collections.abc import Awaitable, Generator
 from typing import Any
 
 from jobs.errors import JobInterrupted
+
+SPARED = (__name__, "weakref", "_weakrefset")
+"""Modules in whose code nothing is raised: this one, and callbacks of the garbage collector, where exceptions get lost."""
 
 
 class Interruptible:
@@ -19,12 +22,37 @@ class Interruptible:
         self._reason: JobInterrupted | None = None
         self._task: asyncio.Task[Any] | None = None
         self._cancelling = False
+        self._inside = False
+        """Whether the awaitable's own code runs, and not asyncio's or this module's."""
+        self._struck: JobInterrupted | None = None
+
+    @property
+    def pending(self) -> bool:
+        """Whether an interruption has not been raised yet: when it stays so, something blocks the loop."""
+        return self._reason is not None
 
     def interrupt(self, reason: JobInterrupted) -> None:
         """Raises `reason` inside the coroutine at its next await; called on any thread, and from signal handlers."""
         self._reason = reason
         if self._task is not None and not self._task.done():
             self._task.get_loop().call_soon_threadsafe(self._cancel)
+
+    def strike(self, current: "asyncio.Task[Any] | None", module: str) -> None:
+        """Raises what is pending where the job's code is; called by a signal handler on the loop's thread.
+
+        `current` is the task that the loop runs, `module` the one whose code was interrupted. A task that the job has started
+        is struck once for each interruption, which the job itself still gets at its await.
+        """
+        reason = self._reason
+        if reason is None or reason is self._struck or current is None or self._task is None or module in SPARED:
+            return  # without its task the coroutine has not begun: it will find the reason
+        if current is not self._task:
+            self._struck = reason
+        elif self._inside:
+            self._reason = None
+        else:
+            return
+        raise reason
 
     async def run(self) -> Any:
         """The result of the awaitable."""
@@ -40,10 +68,13 @@ class Interruptible:
         error: BaseException | None = self._reason  # came before there was anything to cancel
         self._reason = None
         while True:
+            self._inside = True
             try:
                 waits_for = steps.send(value) if error is None else steps.throw(error)
             except StopIteration as stop:
                 return stop.value
+            finally:
+                self._inside = False
             value = error = None
             try:
                 value = yield waits_for

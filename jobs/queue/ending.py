@@ -1,12 +1,12 @@
 """How a claimed job ends: finished, retried, buried or handed back; each is one fenced write.
 
-The state that a job belongs to follows in the same MULTI, through its task's hooks. A worker that has lost
-its lease writes nothing; a repeated call (the reply was lost) changes nothing.
+The state that a job belongs to follows in the same MULTI, through its task's hooks; a job that finished and belongs to none
+is plain, and many of them share one script. A worker that has lost its lease writes nothing; a repeated call (the reply was
+lost) changes nothing.
 """
 
 import base64
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any
@@ -19,8 +19,10 @@ from jobs.errors import UnknownTask
 from jobs.queue import attempts, canvas_effects
 from jobs.queue.attempts import Attempt
 from jobs.queue.hooks import Effect, Ending, add_effects
-from jobs.queue.job import CANCELLED_TTL_S, Call
-from jobs.queue.script import Argument, Script, beside
+from jobs.queue.job import CANCELLED_TTL_S, Call, rq_time
+from jobs.queue.outcome import Outcome
+from jobs.queue.priorities import served
+from jobs.queue.script import Argument, Invocation, beside, exchange
 from jobs.queue.task import Task, by_path
 
 FINISH = beside(__file__, "finish")
@@ -28,6 +30,7 @@ RETRY = beside(__file__, "retry")
 BURY = beside(__file__, "bury")
 RELEASE = beside(__file__, "release")
 EXPIRE = beside(__file__, "expire")
+EXTEND = beside(__file__, "extend")
 MAX_CRASHES = 3
 
 
@@ -39,8 +42,7 @@ class Written(IntEnum):
     BEFORE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Claim:
+class Claim(msgspec.Struct, frozen=True):
     """A job in a worker's hands, with the execution that is its fence."""
 
     id: str
@@ -97,21 +99,54 @@ def encode_result(result: Any) -> bytes:
         raise TypeError(str(error)) from error
 
 
+def is_plain(claim: Claim, outcome: Outcome) -> bool:
+    """Whether `finishing` can write it: the job has finished, and nothing but the job follows."""
+    return outcome.what == "finished" and b"canvas" not in claim.hash
+
+
+def finishing(batch: Sequence[tuple[Claim, Outcome]]) -> Invocation:
+    """What acknowledges up to 1,000 plain jobs of one queue and one worker; answers a `Written` for each, in their order."""
+    first, last = batch[0][0], batch[-1][1]
+    places = [keys.wip(first.queue), keys.finished(first.queue), keys.worker(first.worker)]
+    args: list[Argument] = [repr(last.ended_at), first.queue, first.worker]
+    for claim, outcome in batch:
+        lock_at = 0
+        if b"unique" in claim.hash:
+            places.append(claim.text(b"unique"))
+            lock_at = len(places)
+        crashes = "crashes" if b"crashes" in claim.hash else ""
+        kept = "" if outcome.result == b"null" else base64.b64encode(outcome.result)  # RQ's way to keep a result
+        worked_s = repr(outcome.ended_at - claim.started_at)
+        args += (claim.id, claim.execution, rq_time(outcome.ended_at), worked_s, outcome.result_ttl_s, kept, crashes, lock_at)
+    return FINISH, places, args
+
+
+def write(client: redis.Redis, claim: Claim, outcome: Outcome) -> Written:
+    """Writes the end of one job, whatever it is, in one round trip."""
+    now, failed = outcome.ended_at, outcome.failed
+    match outcome.what:
+        case "retry" if failed is not None:
+            return retry(client, claim, failed, outcome.delay_s)
+        case "dead" if failed is not None:
+            return bury(client, claim, failed)
+        case "finished":
+            return finish(client, claim, now, outcome.result, outcome.result_ttl_s)
+        case "deferred":
+            return release(client, claim, now, now + outcome.delay_s)
+        case "handed back":
+            return release(client, claim, now)
+        case "expired":
+            return expire(client, claim, now)
+        case "crashed":
+            return end_lease(client, claim, now)
+    raise ValueError(outcome)
+
+
 def finish(client: redis.Redis, claim: Claim, now: float, result: bytes, result_ttl_s: int) -> Written:
     """Acknowledges success; `result` is JSON."""
-    places = [
-        keys.job(claim.id),
-        keys.wip(claim.queue),
-        keys.finished(claim.queue),
-        keys.results(claim.id),
-        keys.worker(claim.worker),
-        *([claim.text(b"unique")] if b"unique" in claim.hash else []),
-    ]
-    kept = "" if result == b"null" else base64.b64encode(result)  # RQ's way to keep a result
-    started_at = repr(claim.started_at)
-    args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), result_ttl_s, kept, claim.worker, started_at]
+    invocation = finishing([(claim, Outcome("finished", "", now, result, result_ttl_s))])
     effects = canvas_effects.finished(claim.text(b"canvas"), result.decode(), now) if b"canvas" in claim.hash else []
-    return _written(client, claim, effects, FINISH, places, args)
+    return Written(_written(client, claim, effects, invocation)[0])
 
 
 def retry(client: redis.Redis, claim: Claim, failed: Attempt, delay_s: float) -> Written:
@@ -163,9 +198,45 @@ def bury(client: redis.Redis, claim: Claim, failed: Attempt, *, fenced: bool = T
 
 def release(client: redis.Redis, claim: Claim, now: float, due_at: float | None = None) -> Written:
     """Hands the job back unfinished, at once or to be run at `due_at`; no attempt is burned."""
-    places = [keys.job(claim.id), keys.wip(claim.queue), keys.scheduled(claim.queue)]
-    args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), "" if due_at is None else repr(due_at)]
-    return Written(RELEASE(client, places, args))
+    script, places, args = releasing(claim, now, due_at)
+    return Written(script(client, places, args))
+
+
+def release_all(client: redis.Redis, claims: Sequence[Claim], now: float) -> list[Written]:
+    """`release` for many, in one round trip: they come to the front of their queues in the order in which they are given."""
+    answers = exchange(client, [releasing(claim, now) for claim in reversed(claims)])
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return [Written(answer) for answer in reversed(answers)]
+
+
+def hand_back_lost(client: redis.Redis, queues: Sequence[str], prefix: str, held: Collection[str], now: float) -> int:
+    """Hands back what a claim took whose reply was lost; returns how many jobs that were.
+
+    These are the members of rq:wip that are not in `held` and whose execution begins with `prefix`, which is the worker's own
+    and as long as everybody else's; what follows it counts its executions, in hexadecimal. A claim that is still on its way
+    to Redis is not seen: its leases run out.
+    """
+    names = list(dict.fromkeys(name for queue in queues for name in served(queue)))
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.zrange(keys.wip(name), 0, -1)
+        found = pipeline.execute()
+    lost: list[Claim] = []
+    for name, members in zip(names, found, strict=True):
+        for member in map(bytes.decode, members):
+            job_id, _, execution = member.partition(":")
+            if execution.startswith(prefix) and member not in held:
+                lost.append(Claim(job_id, execution, name, "", {}, now))
+    lost.sort(key=lambda claim: (len(claim.execution), claim.execution))
+    return release_all(client, lost, now).count(Written.NOW) if lost else 0
+
+
+def end_lease(client: redis.Redis, claim: Claim, now: float) -> Written:
+    """The process that ran the job has died: its lease ends `now`, and whoever reclaims the job counts the crash."""
+    lost = EXTEND(client, [keys.wip(claim.queue)], [repr(now), claim.member])
+    return Written.LEASE_LOST if lost else Written.NOW
 
 
 def expire(client: redis.Redis, claim: Claim, now: float) -> Written:
@@ -173,7 +244,7 @@ def expire(client: redis.Redis, claim: Claim, now: float) -> Written:
     reason = f"expired: not started by {datetime.fromtimestamp(claim.seconds(b'expires_at', 0.0), UTC):%Y-%m-%dT%H:%M:%SZ}"
     args: list[Argument] = [claim.id, claim.execution, claim.queue, repr(now), CANCELLED_TTL_S, reason]
     effects = canvas_effects.ended(claim.text(b"canvas"), "expired", reason, now)
-    return _written(client, claim, effects, EXPIRE, [keys.job(claim.id), keys.wip(claim.queue)], args)
+    return Written(_written(client, claim, effects, (EXPIRE, [keys.job(claim.id), keys.wip(claim.queue)], args)))
 
 
 def bury_crashed(client: redis.Redis, queue: str, member: str, now: float) -> Written:
@@ -209,13 +280,18 @@ def _hooked(claim: Claim, what: str, failed: Attempt) -> list[Effect]:
     return hook(ending)
 
 
-def _written(
-    client: redis.Redis, claim: Claim, effects: Sequence[Effect], script: Script, places: Sequence[str], args: Sequence[Argument]
-) -> Written:
-    """One round trip: the script alone, or in a MULTI behind what follows from it."""
+def releasing(claim: Claim, now: float, due_at: float | None = None) -> Invocation:
+    """What hands the job back; answers a `Written`."""
+    places = [keys.job(claim.id), keys.wip(claim.queue), keys.scheduled(claim.queue)]
+    return RELEASE, places, [claim.id, claim.execution, claim.queue, repr(now), "" if due_at is None else repr(due_at)]
+
+
+def _written(client: redis.Redis, claim: Claim, effects: Sequence[Effect], invocation: Invocation) -> Any:
+    """One round trip: the script alone, or in a MULTI behind what follows from it. `Any`: the script's answer."""
+    script, places, args = invocation
     if not effects:
-        return Written(script(client, places, args))
+        return script(client, places, args)
     with client.pipeline(transaction=True) as pipeline:
         add_effects(pipeline, effects, keys.wip(claim.queue), claim.member)
         script.in_multi(pipeline, places, args)
-        return Written(pipeline.execute()[-1])
+        return pipeline.execute()[-1]

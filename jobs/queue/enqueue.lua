@@ -8,29 +8,35 @@
 -- RETURNS for each job 1 created, 0 its id exists already, or the id of the job that has its lock
 -- COST O(n), O(n log m) for held ones
 local now, next_lock, i = tonumber(ARGV[1]), 2, 2
-local answers, placed, lengths = {}, {}, {}
+local answers, created, places, job_keys = {}, {}, {}, {}
 while i < #ARGV do
-  local id, queue, due_at, lasts, parts = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], tonumber(ARGV[i + 4])
-  local key = 'rq:job:' .. id
-  local answer = redis.call('EXISTS', key) == 1 and 0 or 1
+  job_keys[#job_keys + 1] = 'rq:job:' .. ARGV[i]
+  i = i + 5 + ARGV[i + 4]
+end
+local any_known = redis.call('EXISTS', unpack(job_keys)) > 0
+i = 2
+for n, key in ipairs(job_keys) do
+  local id, queue, due_at, lasts, parts = ARGV[i], ARGV[i + 1], tonumber(ARGV[i + 2]), ARGV[i + 3], ARGV[i + 4]
+  local answer = (created[key] or any_known and redis.call('EXISTS', key) == 1) and 0 or 1
   if lasts ~= '' then
     answer = answer == 1 and lock(KEYS[next_lock], id, lasts, due_at and due_at - now or 0) or answer
     next_lock = next_lock + 1
   end
   if answer == 1 then
+    created[key] = true
     redis.call('HSET', key, unpack(ARGV, i + 5, i + 4 + parts))
     if due_at then
       redis.call('SADD', 'rq:queues', 'rq:queue:' .. queue)
       redis.call('ZADD', KEYS[1], due_at, id)
     else
-      lengths[queue] = redis.call('RPUSH', 'rq:queue:' .. queue, id)
-      placed[queue] = (placed[queue] or 0) + 1
+      places[queue] = places[queue] or {}
+      places[queue][#places[queue] + 1] = id
     end
   end
-  answers[#answers + 1] = answer
+  answers[n] = answer
   i = i + 5 + parts
 end
-for queue, n in pairs(placed) do
-  announce(queue, now, n, lengths[queue])
+for queue, ids in pairs(places) do
+  announce(queue, now, #ids, redis.call('RPUSH', 'rq:queue:' .. queue, unpack(ids)))
 end
 return answers

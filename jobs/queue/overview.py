@@ -1,6 +1,7 @@
 """What operators see of the queue: queues and workers, read in a few round trips."""
 
 import contextlib
+from collections import defaultdict
 from collections.abc import Sequence
 from datetime import datetime
 
@@ -8,12 +9,17 @@ import msgspec
 import redis
 
 from jobs import keys
-from jobs.queue.priorities import base
+from jobs.queue.priorities import base, served
 from jobs.queue.script import beside
 
 PURGE = beside(__file__, "purge")
 PURGE_LIMIT = 100_000
 WINDOW_MINUTES = 2
+STOCK = "stock"
+"""The kind of a worker that is not ours; ours are io or cpu."""
+JOBS_OF_A_WORKER = 100
+JOBS_OF_A_QUEUE = 1_000
+"""How many of a queue's started jobs are looked at for their workers."""
 COUNTED = ("enqueued", "finished", "retried", "dead", "reclaimed", "expired", "deferred")
 
 
@@ -40,8 +46,18 @@ class QueueInfo(msgspec.Struct, frozen=True):
     held: int = 0
 
 
+class CurrentJob(msgspec.Struct, frozen=True):
+    """A job in a worker's hands, some of them about to begin. `started_at` is Unix seconds."""
+
+    id: str
+    task: str
+    queue: str
+    started_at: float
+
+
 class WorkerInfo(msgspec.Struct, frozen=True):
-    """One live worker. Instants are Unix seconds, times seconds."""
+    """One live worker. Instants are Unix seconds, times seconds. `busy` of `size` jobs run; `size` moves between `min` and `max`.
+    A stock worker runs one job and has neither pool nor range, nor does it tell its memory."""
 
     name: str
     queues: list[str]
@@ -54,6 +70,14 @@ class WorkerInfo(msgspec.Struct, frozen=True):
     successful: int
     failed: int
     working_s: float
+    kind: str = STOCK
+    pool: str | None = None
+    size: int = 1
+    min: int | None = None
+    max: int | None = None
+    busy: int = 0
+    memory_bytes: int | None = None
+    current_jobs: list[CurrentJob] = []
 
 
 def queue_names(client: redis.Redis) -> list[str]:
@@ -136,8 +160,8 @@ def instant(text: str | None) -> float:
         return 0.0
 
 
-def workers(client: redis.Redis) -> list[WorkerInfo]:
-    """All workers whose heartbeat is alive, in two round trips."""
+def workers(client: redis.Redis, *, with_jobs: bool = False) -> list[WorkerInfo]:
+    """All workers whose heartbeat is alive, in two round trips; with the oldest of their current jobs in two more."""
     registered = sorted(client.smembers(keys.WORKERS))
     with client.pipeline(transaction=False) as pipeline:
         for key in registered:
@@ -149,15 +173,41 @@ def workers(client: redis.Redis) -> list[WorkerInfo]:
             text = {name.decode(): value.decode(errors="replace") for name, value in fields.items()}
             if text and "death" not in text:
                 found.append(_worker(key.decode().removeprefix("rq:worker:"), text))
+    if with_jobs:
+        jobs = _current_jobs(client, sorted({name for worker in found for queue in worker.queues for name in served(queue)}))
+        found = [msgspec.structs.replace(worker, current_jobs=jobs.get(worker.name, [])[:JOBS_OF_A_WORKER]) for worker in found]
     return found
 
 
+def _current_jobs(client: redis.Redis, names: Sequence[str]) -> dict[str, list[CurrentJob]]:
+    """The started jobs of the queues by worker, the oldest first."""
+    with client.pipeline(transaction=False) as pipeline:
+        for name in names:
+            pipeline.zrange(keys.wip(name), 0, JOBS_OF_A_QUEUE - 1)
+        members = pipeline.execute()
+    held = [
+        (name, one.decode(errors="replace").partition(":")[0])
+        for name, found in zip(names, members, strict=True)
+        for one in found
+    ]
+    with client.pipeline(transaction=False) as pipeline:
+        for _name, job_id in held:
+            pipeline.hmget(keys.job(job_id), "task", "worker_name", "started_at")
+        rows = pipeline.execute()
+    jobs = defaultdict(list)
+    for (name, job_id), row in zip(held, rows, strict=True):
+        task, worker, started_at = [part.decode(errors="replace") if part else "" for part in row]
+        jobs[worker].append(CurrentJob(job_id, task or "?", name, instant(started_at)))
+    return {worker: sorted(found, key=lambda job: job.started_at) for worker, found in jobs.items()}
+
+
 def _worker(name: str, text: dict[str, str]) -> WorkerInfo:
+    state = text.get("state", "?")
     return WorkerInfo(
         name=name,
         queues=[queue for queue in text.get("queues", "").split(",") if queue],
-        state=text.get("state", "?"),
-        pid=int(text["pid"]) if text.get("pid", "").isdigit() else None,
+        state=state,
+        pid=_whole(text.get("pid")),
         hostname=text.get("hostname", ""),
         current_job=text.get("current_job") or None,
         started_at=instant(text.get("birth")),
@@ -165,7 +215,18 @@ def _worker(name: str, text: dict[str, str]) -> WorkerInfo:
         successful=int(text.get("successful_job_count", 0)),
         failed=int(text.get("failed_job_count", 0)),
         working_s=round(float(text.get("total_working_time", 0)), 3),
+        kind=text.get("kind", STOCK),
+        pool=text.get("pool") or None,
+        size=int(text.get("size", 1)),
+        min=_whole(text.get("min")),
+        max=_whole(text.get("max")),
+        busy=int(text.get("busy", state == "busy")),
+        memory_bytes=_whole(text.get("memory_bytes")),
     )
+
+
+def _whole(text: str | None) -> int | None:
+    return int(text) if text and text.isdecimal() else None
 
 
 def pause(client: redis.Redis, name: str) -> None:

@@ -24,9 +24,10 @@ end
 
 local MAX_FORGOTTEN = 100
 
--- Takes jobs that have expired out of a registry: few at a time, since an idle queue may have left a million.
-local function forget(registry, now)
-  local old = redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, MAX_FORGOTTEN)
+-- Takes jobs that have expired out of a registry: few at a time, since an idle queue may have left a million; `more` when
+-- many are added at once.
+local function forget(registry, now, more)
+  local old = redis.call('ZRANGEBYSCORE', registry, '-inf', now, 'LIMIT', 0, MAX_FORGOTTEN + (more or 0))
   if #old > 0 then
     redis.call('ZREM', registry, unpack(old))
   end

@@ -59,5 +59,5 @@ def running_job() -> RunningJob:
 
 
 def set_running_job(job: RunningJob | None) -> None:
-    """Said by a worker before and after it runs a job."""
+    """Said by a worker before it runs a job, in a context that is the job's own."""
     _running.set(job)

@@ -7,7 +7,8 @@ script and then in jobs/queue, is put in front. The file's head is its contract:
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,10 @@ class Script:
         pipeline.evalsha(self.sha, len(keys), *keys, *args)
 
 
+Invocation = tuple[Script, Sequence[str], Sequence[Argument]]
+"""A script with its KEYS and ARGV."""
+
+
 @functools.cache
 def script(path: Path) -> Script:
     """The script in the file; read once."""
@@ -64,21 +69,63 @@ def beside(module_file: str, name: str) -> Script:
     return script(Path(module_file).parent / f"{name}.lua")
 
 
+def exchange(client: redis.Redis, invocations: Sequence[Invocation]) -> list[Any]:
+    """Runs many scripts in one round trip, without a MULTI, and returns their answers in order; of one that fails, its error.
+
+    When the connection breaks it raises, and nobody knows which of the scripts have run: nothing is sent a second time, since a
+    claim that is sent twice claims twice. A connection that had broken before, as all have when Redis was restarted, costs
+    no such doubt: the pool looks at each that it lends, finds the end of the stream on it, and connects anew.
+    """
+    with _lent(client) as connection:
+        answers = _ask(connection, [_evalsha(*invocation) for invocation in invocations])
+        unknown = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
+        if unknown:
+            sources = {invocations[i][0].source for i in unknown}
+            commands = [("SCRIPT", "LOAD", source) for source in sources] + [_evalsha(*invocations[i]) for i in unknown]
+            for i, answer in zip(unknown, _ask(connection, commands)[len(sources) :], strict=True):
+                answers[i] = answer
+        return answers
+
+
+def _evalsha(wanted: Script, keys: Sequence[str], args: Sequence[Argument]) -> tuple[Argument, ...]:
+    return ("EVALSHA", wanted.sha, len(keys), *keys, *args)
+
+
+def _ask(connection: redis.Connection, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+    connection.send_packed_command([b"".join(piece for command in commands for piece in connection.pack_command(*command))])
+    return [_answer(connection) for _ in commands]
+
+
+def _answer(connection: redis.Connection) -> Any:
+    try:
+        return connection.read_response()
+    except redis.exceptions.ResponseError as error:
+        return error
+
+
 def _execute(client: redis.Redis, *command: Argument) -> Any:
     """redis-py's `execute_command` without its metrics, which cost as much as a script: same pool, health check, retries."""
-    pool = client.connection_pool
-    connection = pool.get_connection()
-    try:
+    with _lent(client) as connection:
         packed = connection.pack_command(*command)
 
-        def exchange() -> Any:
+        def attempt() -> Any:
             connection.send_packed_command(packed)
             return connection.read_response()
 
-        return connection.retry.call_with_retry(exchange, lambda _error: connection.disconnect())
-    except BaseException as error:
-        if not isinstance(error, Exception):  # a time limit: the answer may still come, and would be the next command's
-            connection.disconnect()
+        return connection.retry.call_with_retry(attempt, lambda _error: connection.disconnect())
+
+
+@contextmanager
+def _lent(client: redis.Redis) -> Iterator[redis.Connection]:
+    """A connection of the client's pool."""
+    pool = client.connection_pool
+    connection = pool.get_connection()
+    try:
+        yield connection
+    except redis.exceptions.ResponseError:
+        raise
+    except BaseException:  # a broken exchange, or a time limit: an answer may still come, and would be the next command's
+        connection.disconnect()
         raise
     finally:
         pool.release(connection)

@@ -31,7 +31,9 @@ def in_flight(system: System, order_id: str) -> str:
         found = [key.decode() for key in system.redis.zrange(keys.wip("delivery"), 0, -1)]
         return next((key for key in found if key.startswith(job_id)), "")
 
-    return wait_for(member, 20, f"{job_id} is claimed")
+    claimed = wait_for(member, 20, f"{job_id} is claimed")
+    wait_for(lambda: system.look(order_id)["attempts"][-1]["step"] == "deliver", 20, "its attempt is open")
+    return claimed
 
 
 def test_a_courier_killed_while_the_carrier_acts_books_nothing_twice(system: System) -> None:

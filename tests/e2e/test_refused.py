@@ -132,6 +132,8 @@ def test_bodies_and_lists_have_a_limit(system: System) -> None:
         ("POST", "/v1/queues/none/pause"),
         ("POST", "/v1/queues/entries/explode"),
         ("POST", "/v1/workers/none/stop"),
+        ("POST", "/v1/workers/none/restart"),
+        ("DELETE", "/v1/workers/none/scale"),
         ("POST", "/v1/schedules/none/run"),
         ("GET", "/v1/dead-letters/none"),
         ("POST", "/v1/dead-letters/none/redrive"),
@@ -201,9 +203,9 @@ def test_conflicts_say_what_forbids_it(system: System) -> None:
     assert system.ask("POST", "/v1/queues/packing/resume").status_code == 200
 
 
-def test_methods_origins_and_what_is_not_there_yet(system: System) -> None:
+def test_methods_origins_and_ranges_that_cannot_be(system: System) -> None:
     refused(system.http.put("/v1/orders"), 405, "method-not-allowed")
-    refused(system.http.post("/v1/workers/picking/scale", json={}), 501, "not-implemented")
+    refused(system.http.post("/v1/workers/picking/scale", json={"min": 2, "max": 1}), 422, "invalid")
     for headers in ({"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}):
         refused(system.http.post("/v1/queues/entries/pause", headers=headers), 403, "forbidden")
     refused(system.http.get("/v1/queues", headers={"Host": "rebound.example"}), 403, "forbidden")

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
+import enrolled
 import httpx
 import pytest
 import redis
@@ -131,6 +132,11 @@ def test_every_action_leaves_one_entry_that_says_who_did_what_to_what(
     act("POST", "/v1/dead-letters/d0/redrive", "redrive", "d0")
     act("POST", "/v1/dead-letters/d1/discard", "discard", "d1")
     act("POST", "/rq/job/d2/requeue", "redrive", "d2", headers={"Origin": origin, "Sec-Fetch-Site": "same-origin"})
+    enrolled.beat(redis_client, "w1", "packing")
+    act("POST", "/v1/workers/packing/scale", "scale pool to 1..2", "packing", json={"min": 1, "max": 2})
+    act("DELETE", "/v1/workers/packing/scale", "scale pool to its default", "packing")
+    for action in ("restart", "stop"):
+        act("POST", f"/v1/workers/w1/{action}", f"{action} worker", "w1")
     asked = act("POST", "/v1/dead-letters/redrive", "redrive group", group, json={"group": group}).json()["id"]
     act("POST", f"/v1/redrives/{asked}/cancel", "cancel redrive", asked)
     act("POST", "/v1/dead-letters/discard", "discard group", group, json={"group": group})

@@ -380,6 +380,7 @@ def test_items_whose_job_was_lost_get_another_one(redis_client: redis.Redis, han
 
 
 def test_only_the_item_that_kills_workers_is_quarantined(redis_client: redis.Redis, hands: Hands, processes: Processes) -> None:
+    processes.worker_class = "IoWorker"  # whose process is the one that the job kills
     give(redis_client, "a")
     poison = gather.add(redis_client, {"die": 1}, "poison")
     give(redis_client, "b")

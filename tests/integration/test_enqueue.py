@@ -13,7 +13,7 @@ from snapshots import changes, snapshot
 
 from jobs import keys
 from jobs.queue import overview
-from jobs.queue.calling import enqueue, place_async
+from jobs.queue.calling import enqueue, place_async, place_many
 from jobs.queue.job import JobSpec
 from jobs.queue.script import QUEUE_DIR, Script, beside, load, script
 
@@ -50,6 +50,18 @@ def test_enqueuing_creates_the_job_and_puts_it_on_its_queue_in_one_step(redis_cl
         f"{minute}!ttl": True,
         "turnstile:totals:default": {"enqueued": "1"},
     }
+
+
+def test_many_jobs_are_created_in_their_order_each_once(redis_client: redis.Redis) -> None:
+    assert [new for _id, new in place_many(redis_client, [spec("old"), spec("old")], now=NOW)] == [True, False]
+    jobs = [spec("a"), spec("old"), spec("b", queue="other"), spec("a"), spec("c")]
+    assert [new for _id, new in place_many(redis_client, jobs, now=NOW)] == [True, False, True, False, True]
+    assert redis_client.lrange(keys.queue("default"), 0, -1) == [b"old", b"a", b"c"]
+    assert redis_client.lrange(keys.queue("other"), 0, -1) == [b"b"]
+    assert redis_client.hget(keys.totals("default"), "enqueued") == b"3"
+    before = snapshot(redis_client)
+    assert not any(new for _id, new in place_many(redis_client, jobs, now=NOW))
+    assert changes(before, snapshot(redis_client)) == {}
 
 
 @pytest.mark.parametrize("due_at", [None, NOW + 5])

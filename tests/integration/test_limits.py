@@ -13,6 +13,7 @@ from snapshots import changes, snapshot
 from jobs import keys
 from jobs.queue import ending, job_store, limits
 from jobs.queue.ending import Claim
+from jobs.queue.limits import Limits
 from jobs.settings import Settings
 
 TOLERANCE_S = 0.1
@@ -124,14 +125,24 @@ def test_no_more_jobs_run_at_once_than_may_and_the_next_follows_an_ending(redis_
     assert redis_client.zcard(keys.running("limits.few")) == 2
 
 
-def test_one_claim_takes_one_job_of_a_task_that_others_could_run_at_the_same_time(redis_client: redis.Redis) -> None:
+def test_one_claim_takes_no_more_jobs_of_a_task_than_may_run_at_once(redis_client: redis.Redis) -> None:
     add(redis_client, few, *numbered("j", 3))
     add(redis_client, free, "f")
     found = take(redis_client, 9)
-    assert ids(found) == ["j0", "f"]
-    assert found.wait_s == pytest.approx(0.001, abs=1e-4)
-    assert ids(take(redis_client, 9, now=NOW + 0.01)) == ["j1"]
-    assert ids(take(redis_client, 9, now=NOW + 0.02)) == []
+    assert ids(found) == ["j0", "j1", "f"]
+    assert found.wait_s == pytest.approx(FULL_S, abs=1e-4)
+    assert ids(take(redis_client, 9, now=NOW + 0.01)) == []
+
+
+def test_a_claim_fills_the_slots_that_are_left_and_those_whose_jobs_have_ended(redis_client: redis.Redis, hands: Hands) -> None:
+    limits.override(redis_client, "limits.few", Limits(max_concurrent=3))
+    add(redis_client, few, *numbered("j", 6))
+    first = take(redis_client, 2).jobs
+    hands.finish(first[0])
+    assert ids(take(redis_client, 9, now=NOW + 0.01)) == ["j2", "j3"]
+    hands.finish(first[1])
+    assert ids(take(redis_client, 9, now=NOW + 0.1)) == ["j4"]
+    assert redis_client.zcard(keys.running("limits.few")) == 3
 
 
 def test_several_queues_share_the_slots_of_a_task(redis_client: redis.Redis) -> None:

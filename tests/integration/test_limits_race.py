@@ -27,7 +27,8 @@ LEASE_S = 2.0
 
 @pytest.fixture
 def workers(redis_client: redis.Redis, processes: Processes) -> list[Process]:
-    """All of them, enrolled."""
+    """All of them, enrolled; a job's process is its worker's."""
+    processes.worker_class = "IoWorker"
     started = [processes.worker("default", TURNSTILE_LEASE_S=str(LEASE_S)) for _ in range(WORKERS)]
     wait_for(lambda: redis_client.scard(keys.WORKERS) == WORKERS, START_S, "all workers enrol")
     return started

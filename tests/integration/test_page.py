@@ -6,6 +6,7 @@ import shlex
 import time
 from collections.abc import Iterator
 
+import enrolled
 import httpx
 import page_reader
 import pytest
@@ -23,9 +24,9 @@ from web_site import serving
 from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import entries, periodic
-from jobs.queue import dead_letters
+from jobs.queue import dead_letters, pools
 from jobs.queue.calling import enqueue
-from jobs.settings import ApiKey, Settings, hash_api_key
+from jobs.settings import ApiKey, Range, Settings, hash_api_key
 from scheduler.periodic import Registration
 
 KEY = "a-key-of-24-characters-x"
@@ -53,14 +54,6 @@ def bury(hands: Hands, job_id: str, reason: str = "no such street") -> None:
     """Makes a dead letter."""
     enqueue(hands.client, sample_tasks.fail.spec("x", job_id=job_id), now=time.time())
     hands.fail(hands.must_claim("default"), Permanent(reason))
-
-
-def enrol(client: redis.Redis, name: str, **fields: str) -> None:
-    """Registers a worker as RQ's workers do."""
-    instant = time.strftime("%Y-%m-%dT%H:%M:%S.000000Z", time.gmtime())
-    known = {"birth": instant, "last_heartbeat": instant, "queues": "default", "state": "idle", "hostname": "h", "pid": "1"}
-    client.hset(keys.worker(name), mapping=known | fields)
-    client.sadd(keys.WORKERS, keys.worker(name))
 
 
 @pytest.mark.parametrize("api_keys", [(), (ApiKey("till", hash_api_key(KEY)),)], ids=["without keys", "with a key"])
@@ -91,7 +84,7 @@ def test_the_page_shows_people_orders_queues_workers_dead_letters_and_periodic_j
     hands.work_off("picking", "packing")
     floor.order(("A", 1), countdown_s=3_600)
     bury(hands, "lost")
-    enrol(redis_client, "w1", state="busy", current_job="j1", successful_job_count="1234")
+    enrolled.stock(redis_client, "w1", state="busy", current_job="j1", successful_job_count="1234")
     Registration(redis_client, periodic.table(Settings())).tick(time.time())
     shown = page_reader.read(site)
     for words in (
@@ -114,6 +107,28 @@ def test_the_page_shows_people_orders_queues_workers_dead_letters_and_periodic_j
         assert site.get(link).status_code == 200, link
 
 
+def test_the_page_shows_each_worker_s_share_and_each_pool(site: httpx.Client, redis_client: redis.Redis) -> None:
+    enrolled.beat(redis_client, "w1", "delivery", busy=3, size=8, within=Range(2, 20))
+    enrolled.beat(redis_client, "w2", "delivery", busy=0, size=2, within=Range(2, 20))
+    enrolled.beat(redis_client, "w3", "packing", kind="cpu", size=2, memory_bytes=200 * 2**20)
+    pools.scale(redis_client, "packing", Range(1, 2))
+    pools.scale(redis_client, "entries", Range(5, 5))
+    shown = page_reader.read(site)
+    for words in (
+        "delivery ● busy 3 of 8 range 2..20 50 MiB",
+        "packing ○ idle 0 of 2 range 1..2 200 MiB",
+        "w1 io, started",
+        "w3 cpu, started",
+        "delivery 2 3 of 10 2..20 by its settings Scale entries",
+        "packing 1 0 of 2 1..2 set here Scale Default",
+        "entries 0 · 5..5 set here Scale Default",
+    ):
+        assert words in shown.text, words
+    bars = {element["aria-label"]: (element["value"], element["max"]) for tag, element in shown.elements if tag == "progress"}
+    assert bars["Running in w1"] == ("3", "8") and bars["Running in pool delivery"] == ("3", "10")
+    assert shown.form("scale-pool", "delivery")["range"] == "2..20"
+
+
 def test_untrusted_text_is_text(
     site: httpx.Client, redis_client: redis.Redis, ask: Ask, hands: Hands, floor: Floor, settings: Settings
 ) -> None:
@@ -125,8 +140,9 @@ def test_untrusted_text_is_text(
     )
     redis_client.hset(keys.job(f"id{MARKUP}"), mapping=redis_client.hgetall(keys.job("lost")))
     redis_client.zadd(keys.DEAD, {f"id{MARKUP}": time.time()})
-    enrol(redis_client, f"worker{MARKUP}", queues=f"served{MARKUP}", state=f"state{MARKUP}", current_job=f"job{MARKUP}")
-    redis_client.hset(keys.worker(f"worker{MARKUP}"), "hostname", f"host{MARKUP}")
+    enrolled.stock(redis_client, f"worker{MARKUP}", queues=f"served{MARKUP}", state=f"state{MARKUP}", current_job=f"job{MARKUP}")
+    more = {field: f"{field}{MARKUP}" for field in ("hostname", "kind", "pool")}
+    redis_client.hset(keys.worker(f"worker{MARKUP}"), mapping=more)
     redis_client.sadd(keys.QUEUES, keys.queue(f"queue{MARKUP}"))
     redis_client.rpush(keys.queue(f"queue{MARKUP}"), "j")
     redis_client.sadd(keys.PERIODIC, f"periodic{MARKUP}")
@@ -134,7 +150,7 @@ def test_untrusted_text_is_text(
     redis_client.xadd(keys.AUDIT, {"at": "1", "what": f"what{MARKUP}", "who": f"who{MARKUP}", "target": f"target{MARKUP}"})
     shown = page_reader.read(site)
     shown.check_escaped()
-    for kind in ("task", "type", "worker", "served", "state", "queue", "periodic", "scheduler", "what", "who"):
+    for kind in ("task", "type", "worker", "kind", "pool", "served", "state", "queue", "periodic", "scheduler", "what", "who"):
         assert f"{kind}{MARKUP}" in shown.text, kind
     assert gate in shown.text
     confirmed = page_reader.read(site, str(httpx.URL("/actions/discard", params={"target": f"id{MARKUP}"})))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 
+import enrolled
 import httpx
 import page_reader
 import pytest
@@ -16,12 +17,14 @@ from web_site import serving
 
 from jobs import keys
 from jobs.errors import Permanent
-from jobs.queue import dead_letters, overview, redrives
+from jobs.queue import dead_letters, overview, pools, redrives
 from jobs.queue.calling import enqueue
-from jobs.settings import ApiKey, Settings, hash_api_key
+from jobs.settings import ApiKey, Range, Settings, hash_api_key
+from web import page
 
 KEY = "a-key-of-24-characters-x"
 OTHER_TOKEN = "x" * 43
+ALL_ACTIONS = sorted(page.ACTIONS)
 
 
 @pytest.fixture
@@ -57,6 +60,38 @@ def test_a_queue_is_paused_and_resumed(site: httpx.Client, redis_client: redis.R
     assert not queue(redis_client).paused
     assert trail(redis_client) == [("pause queue", "local", "default"), ("resume queue", "local", "default")]
     assert "pause queue default by local" in page_reader.read(site).text
+
+
+def test_a_pool_is_scaled_and_brought_back(site: httpx.Client, redis_client: redis.Redis) -> None:
+    enrolled.beat(redis_client, "w1", "packing")
+    answer = press(site, "scale-pool", "packing", range="2..6")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/#workers")
+    assert pools.ranges(redis_client) == {"packing": Range(2, 6)}
+    for wrong in ("", "0..2", "6..2", "many", "1..1001"):
+        answer = press(site, "scale-pool", "packing", range=wrong)
+        assert answer.status_code == 409 and "the smaller one first" in answer.text
+    assert press(site, "unscale-pool", "packing").status_code == 303
+    assert pools.ranges(redis_client) == {}
+    said = [("scale pool to 2..6", "local", "packing"), ("scale pool to its default", "local", "packing")]
+    assert trail(redis_client) == said
+
+
+def test_a_worker_is_told_to_stop_and_to_restart_but_a_stock_one_only_to_stop(
+    site: httpx.Client, redis_client: redis.Redis
+) -> None:
+    enrolled.beat(redis_client, "w1", "packing")
+    enrolled.stock(redis_client, "plain")
+    for action, target in (("restart-worker", "w1"), ("stop-worker", "w1"), ("stop-worker", "plain")):
+        answer = press(site, action, target)
+        assert (answer.status_code, answer.headers["location"]) == (303, "/#workers")
+    told = [("restart worker", "local", "w1"), ("stop worker", "local", "w1"), ("stop worker", "local", "plain")]
+    assert trail(redis_client) == told
+    shown = page_reader.read(site)
+    with pytest.raises(StopIteration):
+        shown.form("restart-worker", "plain")
+    fields = shown.form("stop-worker", "plain")
+    assert site.post("/actions/restart-worker", data=fields, headers=from_own_page(site)).status_code == 409
+    assert trail(redis_client) == told
 
 
 def test_a_dead_letter_is_redriven_and_its_order_goes_on(
@@ -107,12 +142,12 @@ def test_discarding_asks_first_and_then_deletes(site: httpx.Client, redis_client
     assert trail(redis_client) == [("discard", "local", "lost")]
 
 
-@pytest.mark.parametrize("action", ["redrive", "discard", "redrive-group", "pause-queue", "resume-queue"])
+@pytest.mark.parametrize("action", ALL_ACTIONS)
 def test_what_is_not_there_any_more_answers_404_and_leaves_no_trace(
     site: httpx.Client, redis_client: redis.Redis, action: str
 ) -> None:
     page_reader.read(site)
-    form = {"token": site.cookies["turnstile_form"], "target": "gone", "confirmed": "yes"}
+    form = {"token": site.cookies["turnstile_form"], "target": "gone", "confirmed": "yes", "range": "1..2"}
     before = snapshot(redis_client)
     answer = site.post(f"/actions/{action}", data=form, headers=from_own_page(site))
     assert answer.status_code == 404 and "somebody else was first" in answer.text
@@ -181,12 +216,12 @@ def test_a_form_that_cannot_be_read_changes_nothing(site: httpx.Client, redis_cl
 def test_no_get_changes_anything(site: httpx.Client, redis_client: redis.Redis, hands: Hands) -> None:
     bury(hands, "lost")
     token = page_reader.read(site).form("redrive", "lost")["token"]
+    enrolled.beat(redis_client, "w1", "packing")
     before = snapshot(redis_client)
-    for action in ("pause-queue", "resume-queue", "redrive", "discard", "redrive-group", "nothing"):
-        for target in ("lost", "default"):
-            site.get(
-                f"/actions/{action}", params={"target": target, "token": token, "confirmed": "yes"}, headers=from_own_page(site)
-            )
+    for action in (*ALL_ACTIONS, "nothing"):
+        for target in ("lost", "default", "w1", "packing"):
+            fields = {"target": target, "token": token, "confirmed": "yes", "range": "1..2"}
+            site.get(f"/actions/{action}", params=fields, headers=from_own_page(site))
     assert changes(before, snapshot(redis_client)) == {}
 
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 
 import chromium
+import enrolled
 import httpx
 import pytest
 import redis
@@ -24,9 +25,9 @@ from web_site import serving
 from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall.orders import Status
-from jobs.queue import dead_letters
+from jobs.queue import dead_letters, pools
 from jobs.queue.calling import enqueue
-from jobs.settings import Settings
+from jobs.settings import Range, Settings
 
 pytestmark = pytest.mark.browser
 LIVE = "document.getElementById('pulse-state')?.textContent.includes('Live')"
@@ -124,6 +125,23 @@ def test_buttons_work_under_the_policy(browser: Browser, site: httpx.Client, red
     assert browser.console_errors == []
 
 
+def test_a_range_that_is_being_typed_outlives_a_refresh_and_scales_the_pool(
+    browser: Browser, site: httpx.Client, redis_client: redis.Redis
+) -> None:
+    enrolled.beat(redis_client, "w1", "packing", busy=1)
+    browser.open(str(site.base_url))
+    browser.evaluate("window.field = document.querySelector('[data-key=\"scale-pool packing\"] input[name=range]')")
+    browser.evaluate("window.field.focus(), window.field.select(), document.execCommand('insertText', false, '2..6')")
+    enrolled.beat(redis_client, "w1", "packing", busy=5)
+    browser.wait_for("document.querySelector('[data-key=w1] progress').value === 5")
+    assert browser.evaluate("[window.field.value, window.field === document.activeElement]") == ["2..6", True]
+    click(browser, BUTTON.format("scale-pool", "packing"))
+    browser.wait_for("location.hash === '#workers'")
+    browser.wait_for(BUTTON.format("unscale-pool", "packing"))
+    assert pools.ranges(redis_client) == {"packing": Range(2, 6)}
+    assert browser.console_errors == []
+
+
 def test_without_scripts_the_page_reads_and_its_buttons_work(
     browser: Browser, site: httpx.Client, redis_client: redis.Redis, hands: Hands
 ) -> None:
@@ -218,6 +236,8 @@ def test_nothing_is_wider_than_the_screen_and_text_has_contrast(
 ) -> None:
     bury(hands, "a-rather-long-id-of-a-job-that-nobody-would-choose-by-hand", reason="word" * 100)
     floor.order(("A", 1))
+    enrolled.beat(redis_client, "packing-default-4711-a1b2c3", "packing", "default", busy=37, size=64, within=Range(10, 100))
+    enrolled.stock(redis_client, "d1c0ffee5f3b4a0e9a52b1d1c0ffee5f", state="busy", current_job="j" * 60)
     browser.command("Emulation.setDeviceMetricsOverride", width=width, height=800, deviceScaleFactor=1, mobile=width < 500)
     browser.command("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
     try:

@@ -1,13 +1,22 @@
 """What was left behind comes back: expired leases, ids that a stock worker dropped, registries that disagree."""
 
+import time
+
 import redis
+import sample_tasks
+from hands import Hands
+from job_watch import LIMIT_S, result, send, wait_until
+from processes import Processes, wait_for
 
 from jobs import keys
 from jobs.queue import calling, claiming, dead_letters, task
+from jobs.queue.script import QUEUE_DIR, script
 from scheduler.reclaim import RECLAIM, Reclamation
 from scheduler.registries import Registries
 from scheduler.sweep import Sweep, requeue
 
+EXTEND = script(QUEUE_DIR / "extend.lua")
+LEASE_S = 4.0
 NOW = 1_800_000_000.0
 
 
@@ -66,6 +75,71 @@ def test_a_queue_that_cannot_be_read_does_not_keep_the_others_from_being_reclaim
     add(redis_client, "a")
     claim(redis_client, "e1")
     assert Reclamation(redis_client).tick(NOW + 11)["reclaimed"] == 1
+
+
+def test_a_success_forgets_the_crashes_before_it(redis_client: redis.Redis, hands: Hands) -> None:
+    add(redis_client, "a")
+    for crash in range(2):
+        claim(redis_client, f"e{crash}", NOW + 20 * crash)
+        assert Reclamation(redis_client).tick(NOW + 20 * crash + 11)["reclaimed"] == 1
+    hands.finish(hands.must_claim("q"))
+    assert redis_client.hmget(keys.job("a"), "status", "crashes") == [b"finished", None]
+
+
+def test_the_next_look_is_just_when_a_lease_of_any_queue_runs_out_and_never_later_than_half_a_second(
+    redis_client: redis.Redis,
+) -> None:
+    duty = Reclamation(redis_client)
+    waits = []
+    redis_client.sadd(keys.QUEUES, keys.queue("idle"), keys.queue("other"))
+    redis_client.zadd(keys.wip("other"), {"gone:e": NOW + 30})
+    add(redis_client, "a")
+    claim(redis_client, "e1")
+    for after in (0, 9.75, 10):
+        duty.tick(NOW + after)
+        waits.append(duty.interval_s)
+    assert waits == [0.5, 0.25, 0.0], "after a batch there may be more"
+    duty.tick(NOW + 29.875)
+    assert duty.interval_s == 0.125
+
+
+def test_a_lease_that_was_ended_at_once_is_taken_at_the_next_look(redis_client: redis.Redis) -> None:
+    add(redis_client, "a")
+    claim(redis_client, "e1")
+    assert EXTEND(redis_client, [keys.wip("q")], [repr(NOW + 1), "a:e1"]) == []
+    assert Reclamation(redis_client).tick(NOW + 1)["reclaimed"] == 1
+
+
+def test_the_leases_of_all_queues_are_looked_at_in_as_many_round_trips_as_those_of_one(redis_client: redis.Redis) -> None:
+    duty = Reclamation(redis_client)
+
+    def reads_of_a_look() -> int:
+        duty.tick(NOW)
+        redis_client.config_resetstat()
+        duty.tick(NOW)
+        return int(redis_client.info("stats")["total_reads_processed"])
+
+    add(redis_client, "a")
+    few = reads_of_a_look()
+    redis_client.sadd(keys.QUEUES, *(keys.queue(f"q{number}") for number in range(50)))
+    assert reads_of_a_look() == few
+
+
+def test_a_job_that_kills_its_child_three_times_is_quarantined_within_seconds_and_the_worker_lives(
+    redis_client: redis.Redis, processes: Processes
+) -> None:
+    worker, _scheduler = processes.worker("default"), processes.start("python", "-m", "scheduler")
+    worker.prints("worker started")
+    wait_for(lambda: redis_client.exists(keys.SCHEDULER_LOCK), LIMIT_S, "the scheduler leads")
+    at = time.monotonic()
+    send(redis_client, sample_tasks.die.spec(job_id="poison"))
+    wait_until(redis_client, "poison", "failed")
+    assert time.monotonic() - at < LEASE_S, "no lease was waited for"
+    letter = dead_letters.get(redis_client, "poison")
+    assert (letter.error_type, [attempt.error_type for attempt in letter.attempts]) == ("Quarantined", ["Quarantined"])
+    assert redis_client.hget(keys.totals("default"), "reclaimed") == b"2"
+    assert result(redis_client, send(redis_client, sample_tasks.add.spec(1, 2))) == 3
+    assert worker.runs
 
 
 # --- jobs in no list -----------------------------------------------------------------------------

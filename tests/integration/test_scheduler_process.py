@@ -8,9 +8,9 @@ import time
 
 import pytest
 import redis
+import servers
 from processes import Process, Processes, wait_for
 from rq_scheduler import Scheduler
-from servers import Server
 
 from jobs import connections, keys
 from jobs.mall.periodic import table
@@ -21,6 +21,7 @@ from jobs.settings import Settings
 from scheduler.duty import Counts
 from scheduler.leader import LEASE_S, Leader
 from scheduler.loop import AWAY_WAIT_S, Loop
+from scheduler.server import Server
 
 LIMIT_S = 20.0
 STOP_S = 2.5
@@ -74,11 +75,11 @@ def test_one_of_two_leads_until_it_resigns_or_its_lease_runs_out(redis_client: r
 
 
 def test_a_follower_does_nothing_and_a_leader_whose_redis_is_away_stops_at_once(
-    redis_server: Server, redis_client: redis.Redis
+    redis_server: servers.Server, redis_client: redis.Redis
 ) -> None:
     clock = Clock()
     probe, other = Probe(), Leader(redis_client)
-    loop = Loop(redis_client, "us", [probe], monotonic=clock)
+    loop = Loop(redis_client, Server(redis_client, LEASE_S), "us", [probe], monotonic=clock)
     other.campaign()
     loop.step()
     assert probe.ticks == 0
@@ -101,12 +102,12 @@ def test_a_follower_does_nothing_and_a_leader_whose_redis_is_away_stops_at_once(
 def test_a_duty_that_fails_does_not_keep_the_others_from_running(redis_client: redis.Redis) -> None:
     clock = Clock()
     bad, good = Probe(ValueError("no")), Probe()
-    loop = Loop(redis_client, "us", [bad, good], monotonic=clock, clock=lambda: 1_800_000_000.25)
+    loop = Loop(redis_client, Server(redis_client, LEASE_S), "us", [bad, good], monotonic=clock)
     for _ in range(3):
         loop.step()
         clock.now += 1
     assert (bad.ticks, good.ticks) == (3, 3)
-    assert redis_client.hmget(keys.SCHEDULER, "name", "heartbeat_at", "ticks") == [b"us", b"1800000000.25", b"2"]
+    assert redis_client.hmget(keys.SCHEDULER, "name", "ticks") == [b"us", b"2"]
 
 
 # --- the process ---------------------------------------------------------------------------------
@@ -201,7 +202,7 @@ def test_a_redis_that_hangs_under_the_leader_does_not_delay_a_stop(redis_client:
 
 
 def test_a_process_survives_an_outage_and_stops_in_the_middle_of_one(redis_client: redis.Redis, processes: Processes) -> None:
-    server = Server()
+    server = servers.Server()
     try:
         waiting = processes.start("python", "-m", "scheduler", REDIS_URL=server.url)
         waiting.prints("waiting for Redis", LIMIT_S)

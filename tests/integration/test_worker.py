@@ -18,6 +18,14 @@ from snapshots import snapshot
 from jobs import keys
 from jobs.queue import dead_letters, overview
 
+
+@pytest.fixture(params=["IoWorker", "CpuWorker"], autouse=True)
+def worker_class(request: pytest.FixtureRequest, processes: Processes) -> str:
+    """Every test runs with both."""
+    processes.worker_class = request.param
+    return processes.worker_class
+
+
 # --- running ---------------------------------------------------------------------------------
 
 

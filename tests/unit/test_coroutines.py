@@ -1,6 +1,7 @@
 """Interrupting a coroutine from outside: raised at its await, caught there like any exception, and asyncio goes on as it does."""
 
 import asyncio
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -117,6 +118,82 @@ def test_an_interruption_that_comes_too_late_is_dropped() -> None:
         return result
 
     assert asyncio.run(late()) == "done"
+
+
+def struck(running: Interruptible, module: str = "a_job") -> None:
+    """What the signal handler does in the code that blocks the loop."""
+    running.strike(asyncio.current_task(), module)
+
+
+def test_code_that_does_not_await_is_struck_where_it_is_and_only_once() -> None:
+    async def code() -> list[str]:
+        seen = []
+        for _ in range(2):
+            try:
+                struck(running)
+            except SoftTimeLimitExceeded:
+                seen.append(f"struck {running.pending}")
+        await asyncio.sleep(0.01)
+        task = asyncio.current_task()
+        return [*seen, str(task.cancelling() if task else None)]
+
+    async def interrupts_itself() -> list[str]:
+        running.interrupt(SOFT)
+        return await code()
+
+    running = Interruptible(interrupts_itself())
+    assert asyncio.run(running.run()) == ["struck False", "0"]
+
+
+def test_a_strike_hits_neither_other_tasks_code_nor_that_which_runs_the_job() -> None:
+    async def code() -> str:
+        running.interrupt(SOFT)
+        struck(running, "jobs.queue.coroutines")
+        running.strike(None, "a_job")
+        try:
+            await asyncio.sleep(FOREVER_S)
+        except SoftTimeLimitExceeded:
+            struck(running)
+            return "at its await"
+        return ""
+
+    running = Interruptible(code())
+    assert asyncio.run(running.run()) == "at its await"
+
+
+def test_a_strike_before_the_first_step_waits_for_it() -> None:
+    async def early() -> None:
+        running = Interruptible(asyncio.sleep(FOREVER_S))
+        running.interrupt(SOFT)
+        struck(running)
+        await running.run()
+
+    with pytest.raises(SoftTimeLimitExceeded) as caught:
+        asyncio.run(early())
+    assert "__await__" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
+
+
+def test_a_task_that_the_job_has_started_is_struck_once_and_the_job_too() -> None:
+    async def child(seen: list[str]) -> None:
+        running.interrupt(SOFT)
+        for _ in range(2):
+            try:
+                struck(running)
+            except SoftTimeLimitExceeded:
+                seen.append("child")
+
+    async def code() -> list[str]:
+        seen: list[str] = []
+        try:
+            started = asyncio.create_task(child(seen))
+            await asyncio.sleep(FOREVER_S)
+        except SoftTimeLimitExceeded:
+            await started
+            seen.append("job")
+        return seen
+
+    running = Interruptible(code())
+    assert asyncio.run(running.run()) == ["child", "job"]
 
 
 def test_results_and_exceptions_pass_through() -> None:
