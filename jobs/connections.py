@@ -7,6 +7,7 @@ Pools are bounded and block for a moment instead of failing, since small plans a
 
 import asyncio
 import functools
+import queue
 import sys
 import threading
 from typing import Any
@@ -71,7 +72,7 @@ def connect(url: str, *, retries: int = 1) -> redis.Redis:
 
 
 class _Pool(redis.BlockingConnectionPool):
-    """For many threads and few connections: those that wait get theirs in turn, which redis-py alone leaves to chance.
+    """redis-py's pool without its metrics, which cost more than the rest of a call, and fair to many threads on few connections.
 
     Lends no connection on which the answer to an interrupted job may still arrive: another one would take it for its own.
     """
@@ -80,18 +81,43 @@ class _Pool(redis.BlockingConnectionPool):
         self._line = threading.Lock()
         super().reset()
 
-    def get_connection(self, *args: Any, **options: Any) -> redis.Connection:
+    def get_connection(self, *_args: Any, **_options: Any) -> redis.Connection:
+        self._checkpid()
         if not self._line.acquire(timeout=POOL_WAIT_S):
             raise redis.exceptions.ConnectionError("no connection has become free")
         try:
-            return super().get_connection(*args, **options)
+            connection = self.pool.get(timeout=self.timeout)
+        except queue.Empty:
+            raise redis.exceptions.ConnectionError("no connection has become free") from None
         finally:
             self._line.release()
+        connection = connection or self.make_connection()
+        try:
+            self._make_ready(connection)
+        except BaseException:
+            self.release(connection)
+            raise
+        return connection
+
+    def _make_ready(self, connection: redis.Connection) -> None:
+        """Connected, with nothing to read on it: otherwise it was left in the middle, or the server has closed it."""
+        connection.connect()
+        try:
+            ready = not connection.can_read()
+        except (redis.exceptions.ConnectionError, redis.exceptions.TimeoutError, OSError):
+            ready = False
+        if not ready:
+            connection.disconnect()
+            connection.connect()
 
     def release(self, connection: redis.Connection) -> None:
-        if isinstance(sys.exc_info()[1], JobInterrupted):
+        self._checkpid()
+        if connection.pid != self.pid:  # lent before a fork: another process's
             connection.disconnect()
-        super().release(connection)
+            connection = None
+        elif isinstance(sys.exc_info()[1], JobInterrupted):
+            connection.disconnect()
+        self.pool.put_nowait(connection)
 
 
 def tuned(

@@ -30,14 +30,11 @@ SUSPENDED = "rq:suspended"
 SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 """zset job id -> due_at; rq-scheduler's set: delayed orders, periodic definitions (`cron-<name>`)."""
 
-PROBE = "turnstile:probe"
-"""string, empty; written by a worker whose job says that Redis is away, to find out whether it is. Expires after a second."""
-
 job = _each("rq:job:{}")
-"""hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row), `attempts` (JSON list of Attempt,
-the last 20), `acked` (execution that ended it), `died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with
-the last one's `redriven_by` and `redriven_at`, `progress` (JSON of Progress, at a run's reports; progress.lua). Expires
-`result_ttl_s` after it finished; a dead letter never."""
+"""hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row), `begun` (the execution in which one
+that has crashed began again; suspect.lua), `attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended it),
+`died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with the last one's `redriven_by` and `redriven_at`,
+`progress` (JSON of Progress, at a run's reports; progress.lua). Expires `result_ttl_s` after it finished; a dead letter never."""
 
 queue = _each("rq:queue:{}")
 """list of job ids, pushed right and claimed left; every script that pushes, workers."""
@@ -71,6 +68,9 @@ worker = _each("rq:worker:{}")
 ends of its jobs. Expires when the heartbeat stops."""
 
 # --- the queue's --------------------------------------------------------------------------
+
+PROBE = "turnstile:probe"
+"""string, empty; written by a worker whose job says that Redis is away, to find out whether it is. Expires after a second."""
 
 bell = _each("turnstile:bell:{}")
 """list of at most 8; every pushing script rings it, idle workers block on it. No meaning beyond waking."""

@@ -23,7 +23,7 @@ class Cutting:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def cut(self, request: bytes, after: int = 0) -> None:
-        """The answer to the next request that holds these bytes is lost, but for its first `after` bytes, and the connection too."""
+        """The answer to the next request with these bytes is lost but for its first `after` bytes, and the connection."""
         self._cut = (request, after)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ def positional(signature: inspect.Signature) -> range:
 def is_plain(value: Any) -> bool:
     """Whether the value is surely JSON: found out in a tenth of the time that `check_json` takes."""
     kind = type(value)
+    if kind is float:
+        return math.isfinite(value)
     return (kind is str and value.isascii()) or (kind is int and value.bit_length() < 64) or kind is bool or value is None
 
 

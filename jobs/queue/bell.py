@@ -1,18 +1,17 @@
-"""The bell of an idle worker: a BLPOP that is under way while the worker waits for other things as well.
+"""The bell of an idle worker: a BLPOP that is under way while the worker waits for other things, with a claim behind it.
 
-Every script that pushes a job rings the bell of its queue. A worker that is rung and has no room passes the ring on, since
-it has woken this worker instead of one that has.
+Every script that pushes a job rings the bell of its queue. The claim lies ready on the server, which runs it the moment the bell
+has rung: a job that comes to an idle worker is in its hands after half a round trip.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import redis
 
 from jobs import keys
 from jobs.queue.priorities import base
-
-RINGS = 8
-"""A bell holds no more rings: push.lua."""
+from jobs.queue.script import Invocation
 
 
 class Bell:
@@ -22,46 +21,48 @@ class Bell:
         self._client = client
         self._bells = [keys.bell(name) for name in dict.fromkeys(map(base, queues))]
         self._connection: redis.Connection | None = None
-        self._rung = self._bells[0]
 
-    def listen(self) -> None:
-        """Begins to listen, unless it does. Raises RedisError."""
-        if self._connection is None:
-            connection = self._client.connection_pool.get_connection()
-            try:
-                connection.send_command("BLPOP", *self._bells, 0)
-            except BaseException:
-                self._give_back(connection)
-                raise
-            self._connection = connection
+    @property
+    def listens(self) -> bool:
+        """Whether a claim lies ready."""
+        return self._connection is not None
+
+    def listen(self, claim: Invocation) -> None:
+        """Begins to listen. Raises RedisError."""
+        script, places, args = claim
+        connection = self._client.connection_pool.get_connection()
+        try:
+            commands = [("BLPOP", *self._bells, 0), ("EVALSHA", script.sha, len(places), *places, *args)]
+            connection.send_packed_command(connection.pack_commands(commands))
+        except BaseException:
+            self._give_back(connection)
+            raise
+        self._connection = connection
 
     def fileno(self) -> int | None:
         """Readable when the bell has rung, or its connection is lost; None when nobody listens."""
         # redis-py offers no public way to wait for a connection beside others.
         return None if self._connection is None else self._connection._sock.fileno()
 
-    def answer(self) -> None:
-        """Takes the ring, once `fileno` is readable; nobody listens any more. Raises RedisError."""
+    def answer(self) -> Any:
+        """What the claim answered, also an error, once `fileno` is readable; nobody listens any more. Raises RedisError."""
         connection, self._connection = self._connection, None
         if connection is None:
-            return
+            return None
         try:
-            rung = connection.read_response()
-            self._rung = rung[0].decode() if rung else self._bells[0]
+            connection.read_response()
+            try:
+                claimed = connection.read_response()
+            except redis.exceptions.ResponseError as error:
+                claimed = error
         except BaseException:
             self._give_back(connection)
             raise
         self._client.connection_pool.release(connection)
-
-    def pass_on(self) -> None:
-        """Rings for somebody else. Raises RedisError."""
-        with self._client.pipeline(transaction=False) as pipeline:
-            pipeline.lpush(self._rung, "1")
-            pipeline.ltrim(self._rung, 0, RINGS - 1)
-            pipeline.execute()
+        return claimed
 
     def hang_up(self) -> None:
-        """Nobody listens any more; a ring that comes at this instant is lost, and somebody's next look finds the job."""
+        """Nobody listens any more. The claim may have been run: whoever hangs up looks for what it took."""
         if self._connection is not None:
             self._give_back(self._connection)
             self._connection = None

@@ -10,7 +10,7 @@
 -- have a slot. A slot whose member has left rq:wip is free: whatever ends, reclaims or loses a job need not know of limits.
 -- KEYS 1 rq:suspended  then for n queues: n x turnstile:paused:<q>, n x turnstile:held:<q>, n x rq:queue:<q>, n x rq:wip:<q>
 --      For limited tasks also turnstile:limits, turnstile:limits:override, turnstile:rate:<task>, turnstile:running:<task>
--- ARGV 1 now (s)  2 lease (s)  3 worker  4 how many fields f of a job are wanted  then these, beginning with status, limited,
+-- ARGV 1 now (s), or nothing for the server's own time  2 lease (s)  3 worker  4 how many fields f of a job are wanted  then these, beginning with status, limited,
 --      acked and crashes  then one execution id for each job wanted
 -- RETURNS [seconds until a held job may start, or '', [value of a field, or nil ... , queue, job id, execution id], ...]
 --      the seconds only when fewer jobs were found than wanted and jobs are held
@@ -19,7 +19,12 @@ local TOLERANCE_S, FULL_S, MAX_HELD = 0.1, 0.05, 200
 local SECONDS = {s = 1, m = 60, h = 3600}
 local STATUS, LIMITED, ACKED, CRASHES = 1, 2, 3, 4
 local call = redis.call
-local now, lease_ends, worker, n_fields = tonumber(ARGV[1]), ARGV[1] + ARGV[2], ARGV[3], tonumber(ARGV[4])
+local now, worker, n_fields = tonumber(ARGV[1]), ARGV[3], tonumber(ARGV[4])
+if not now then -- sent long before it runs
+  local time = call('TIME')
+  now = time[1] + time[2] / 1000000
+end
+local lease_ends = now + ARGV[2]
 local fields, before, wanted = {unpack(ARGV, 5, 4 + n_fields)}, 4 + n_fields, #ARGV - 4 - n_fields
 local n_queues = (#KEYS - 1) / 4
 local started_at = iso(now)

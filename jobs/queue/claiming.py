@@ -44,9 +44,13 @@ def claim(
     return found(script(client, places, args), worker, now)
 
 
-def asking(queues: Sequence[str], worker: str, lease_s: float, *, now: float, executions: Sequence[str]) -> Invocation:
-    """What claims; `found` reads its answer."""
-    return CLAIM, _places(tuple(queues)), [repr(now), repr(lease_s), worker, len(FIELDS), *FIELDS, *executions]
+def asking(queues: Sequence[str], worker: str, lease_s: float, *, now: float | None, executions: Sequence[str]) -> Invocation:
+    """What claims, at `now` or whenever the server comes to it; `found` reads its answer."""
+    return (
+        CLAIM,
+        _places(tuple(queues)),
+        ["" if now is None else repr(now), repr(lease_s), worker, len(FIELDS), *FIELDS, *executions],
+    )
 
 
 def found(answer: Any, worker: str, now: float) -> Claims:

@@ -45,6 +45,7 @@ class CpuExecutor:
     """
 
     kind = "cpu"
+    clean = True
 
     def __init__(self, *, max_jobs: int, max_memory_mb: float, on_fork: Callable[[], object]) -> None:
         self._max_jobs = max_jobs or sys.maxsize

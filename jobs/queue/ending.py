@@ -6,6 +6,7 @@ lost) changes nothing.
 """
 
 import base64
+import math
 from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -211,12 +212,14 @@ def release_all(client: redis.Redis, claims: Sequence[Claim], now: float) -> lis
     return [Written(answer) for answer in reversed(answers)]
 
 
-def hand_back_lost(client: redis.Redis, queues: Sequence[str], prefix: str, held: Collection[str], now: float) -> int:
+def hand_back_lost(
+    client: redis.Redis, queues: Sequence[str], prefix: str, held: Collection[str], now: float, *, below: float = math.inf
+) -> int:
     """Hands back what a claim took whose reply was lost; returns how many jobs that were.
 
     These are the members of rq:wip that are not in `held` and whose execution begins with `prefix`, which is the worker's own
-    and as long as everybody else's; what follows it counts its executions, in hexadecimal. A claim that is still on its way
-    to Redis is not seen: its leases run out.
+    and as long as everybody else's; what follows it counts its executions, in hexadecimal, and the claim asked for those
+    `below`. One that is still on its way to Redis is not seen: its leases run out.
     """
     names = list(dict.fromkeys(name for queue in queues for name in served(queue)))
     with client.pipeline(transaction=False) as pipeline:
@@ -227,7 +230,7 @@ def hand_back_lost(client: redis.Redis, queues: Sequence[str], prefix: str, held
     for name, members in zip(names, found, strict=True):
         for member in map(bytes.decode, members):
             job_id, _, execution = member.partition(":")
-            if execution.startswith(prefix) and member not in held:
+            if execution.startswith(prefix) and member not in held and int(execution[len(prefix) :], 16) < below:
                 lost.append(Claim(job_id, execution, name, "", {}, now))
     lost.sort(key=lambda claim: (len(claim.execution), claim.execution))
     return release_all(client, lost, now).count(Written.NOW) if lost else 0

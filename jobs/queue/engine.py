@@ -6,7 +6,6 @@ Everything that this thread waits for is a file descriptor: the bell, what the e
 Redis is away nothing is claimed, what ends is kept, and the jobs go on.
 """
 
-import os
 import select
 import time
 from collections.abc import Sequence
@@ -21,13 +20,13 @@ from jobs.queue.bell import Bell
 from jobs.queue.budget import Budget
 from jobs.queue.claiming import Claims
 from jobs.queue.ending import Claim
+from jobs.queue.heart import Heart
 from jobs.queue.held import Held
 from jobs.queue.outage import Outage
-from jobs.queue.pools import Scaler
 from jobs.queue.remote import Commands, Kind
 from jobs.queue.surroundings import Bounds, Surroundings
+from jobs.queue.suspects import Suspects
 
-HEARTBEAT_S = 1.0
 LOOK_S = 0.2
 """How late an idle worker sees a job that a stock client pushed, which rings no bell."""
 GATHER_S = 0.005
@@ -35,6 +34,9 @@ GATHER_S = 0.005
 MANY = 50
 """Of so many nothing has to wait."""
 ENFORCE_S = 0.1
+GIVE_WAY_MS = 1
+MAX_RUNG = 8
+"""What the claim behind the bell takes at most; when it finds so many, more are asked for at once."""
 STUCK_S = 0.1
 """Jobs that have not begun go back to their queue when nothing has moved for so long."""
 INTERRUPTED_S = 0.1
@@ -54,14 +56,14 @@ class Engine:
         self._bell = Bell(around.client, around.queues)
         self._commands = Commands(around.client, around.name)
         self._appetite = Appetite(now)
-        self._scaler = Scaler(around.range)
         self._budget = Budget()
         self._outage = Outage()
         self._held = Held(around.client, around.name, around.lease_s, around.registration.clock)
-        self._size = around.range.min
-        self._claimed = 0
-        self._greeted = self._suspended = self._holds_back = self._has_room = False
-        self._look_at = self._beat_at = self._enforce_at = self._talked_at = self._gather_until = LONG_AGO
+        self._suspects = Suspects()
+        self._heart = Heart(around, self._held, self._budget)
+        self._claimed = self._room = self._armed = 0
+        self._holds_back = self._has_room = False
+        self._look_at = self._enforce_at = self._talked_at = self._gather_until = LONG_AGO
         self._moved_at = now
         self.restarts = False
         """Whether the worker is to begin anew when it has stopped."""
@@ -73,11 +75,11 @@ class Engine:
 
     def run(self) -> int:
         """Works until told to stop, or as far as the bounds go; returns the number of jobs that were claimed."""
-        self._executor.start(self._size)
+        self._executor.start(self._heart.size)
         try:
             while not self._is_done(time.monotonic()):
-                self._tick(time.monotonic())
                 self._wait(time.monotonic())
+                self._tick(time.monotonic())
         finally:
             self._executor.stop()
             self._bell.hang_up()
@@ -95,11 +97,15 @@ class Engine:
         bounds = self._bounds
         if self._held or (self._held.in_doubt and now >= self._outage.until):
             return self._drain.gives_up(now)
-        if self._drain.asked or (bounds.max_jobs is not None and self._claimed >= bounds.max_jobs):
-            return True
         if bounds.max_idle_s is not None and now - self._moved_at > bounds.max_idle_s:
-            return True
-        return bounds.burst and self._look_at > now and not self._holds_back
+            self._drain.begin()
+        enough = bounds.max_jobs is not None and self._claimed >= bounds.max_jobs
+        if not (self._drain.asked or enough or (bounds.burst and self._look_at > now and not self._holds_back)):
+            return False
+        if self._bell.listens:  # the claim behind it may take jobs at this instant
+            self._hang_up()
+            return False
+        return True
 
     # --- a tick ---------------------------------------------------------------------------------
 
@@ -112,18 +118,26 @@ class Engine:
         if now < self._outage.until:
             return
         try:
-            beats = now >= self._beat_at
+            beats = now >= self._heart.next_at
             if beats:
-                self._beat(now)
+                self._heart.beat(now)
+                self._obey()  # also when no command has come: it connects again
+            if self._suspects and now >= self._suspects.next_at(self._held.runs):
+                self._submit([self._suspects.begin(self._client, now)])
             if self._talk(self._wanted(now), now) or beats:
                 self._outage.is_over()
         except redis.exceptions.RedisError as error:
             self._is_away(error)
 
     def _is_away(self, error: redis.exceptions.RedisError) -> None:
-        self._bell.hang_up()
+        self._hang_up()
         self._client.connection_pool.disconnect()  # a server that has become a replica stays one: its name may lead elsewhere
         self._outage.goes_on(error)
+
+    def _hang_up(self) -> None:
+        if self._bell.listens:
+            self._bell.hang_up()
+            self._held.doubt()
 
     def _collect(self, now: float) -> None:
         ended = self._executor.ended()
@@ -138,9 +152,10 @@ class Engine:
             self._moved_at = now
 
     def _wanted(self, now: float) -> int:
-        wanted = self._appetite.wanted(self._size, self._held.unended, now)
+        wanted = self._appetite.wanted(self._heart.size, self._held.unended, now)
         if self._bounds.max_jobs is not None:
             wanted = min(wanted, self._bounds.max_jobs - self._claimed)
+        self._room = wanted
         self._has_room = wanted > 0 and not self._drain.asked
         return wanted if self._has_room and now >= self._look_at and not self._held.returning else 0
 
@@ -149,66 +164,38 @@ class Engine:
         held, ended = self._held, self._held.unwritten
         if not wanted and not ended and not held.in_doubt:
             return False
-        if held.unended and now < self._gather_until:
-            return False
-        if held.unended and max(wanted, ended) < MANY and now < self._talked_at + GATHER_S:
+        until = LONG_AGO if max(wanted, ended) >= MANY else self._talked_at + GATHER_S
+        if held.unended and now < max(until, self._gather_until):
             return False
         self._talked_at = now
         queues = self._around.queues
         try:
             held.exchange(self._around.order(queues) if wanted else queues, wanted)
-        finally:
-            found = held.found()
-            self._begin(found, wanted, now)
-        if len(found.jobs) < wanted:
-            self._holds_back = found.wait_s is not None
-            self._look_at = now + (LOOK_S if found.wait_s is None else min(LOOK_S, found.wait_s))
+        except redis.exceptions.RedisError:
+            self._begin(held.found(), now)
+            raise
+        self._look_later(self._begin(held.found(), now), wanted, now)
         if ended and self._bounds.burst:
             self._look_at = LONG_AGO  # what has ended may have put jobs on the queues
         return True
 
-    def _begin(self, found: Claims, wanted: int, now: float) -> None:
+    def _look_later(self, found: Claims, wanted: int, now: float) -> None:
+        self._appetite.claimed(len(found.jobs), wanted, now)
+        if len(found.jobs) < wanted:
+            self._holds_back = found.wait_s is not None
+            self._look_at = now + (LOOK_S if found.wait_s is None else min(LOOK_S, found.wait_s))
+
+    def _begin(self, found: Claims, now: float) -> Claims:
         if found.jobs:
-            self._appetite.claimed(len(found.jobs), wanted, now)
             self._claimed += len(found.jobs)
             self._moved_at = time.monotonic()
-            self._executor.submit(found.jobs, [self._budget.failing(claim.text(b"task")) for claim in found.jobs])
+            self._submit(self._suspects.sorted_out(found.jobs))
+        return found
 
-    # --- heartbeat, commands, stopping ------------------------------------------------------------
+    def _submit(self, claims: Sequence[Claim]) -> None:
+        self._executor.submit(claims, [self._budget.failing(claim.text(b"task")) for claim in claims])
 
-    def _beat(self, now: float) -> None:
-        if not self._greeted:
-            self._around.greet(self._client)
-        begun, busy = self._executor.begun(), min(self._size, self._held.unended)
-        oldest = min(begun, key=begun.__getitem__, default="")
-        pulse = self._around.registration.beat(
-            self._client,
-            leases=self._held.leases(),
-            lease_s=self._around.lease_s,
-            state="suspended" if self._suspended else "busy" if self._held else "idle",
-            current_job=oldest.partition(":")[0],
-            size=self._size,
-            within=self._scaler.range,
-            busy=busy,
-            memory_bytes=self._executor.memory_bytes(),
-        )
-        if not self._greeted:
-            self._greeted = True
-            logger.info(
-                "worker started", worker=self._around.name, kind=self._executor.kind, queues=self._around.queues, pid=os.getpid()
-            )
-        self._beat_at = now + HEARTBEAT_S
-        self._held.lose(pulse.lost)
-        self._suspended = pulse.suspended
-        self._scaler.range = pulse.wanted or self._around.range
-        age_s = 0.0 if pulse.suspended else pulse.oldest_age_s
-        size = self._scaler.sized(self._size, now=now, oldest_age_s=age_s, busy=busy)
-        if size != self._size:
-            logger.info("resized", size=size, before=self._size)
-            self._size = size
-            self._executor.resize(size)
-        self._obey()  # also when none has come: it connects again
-        self._budget.exchange(self._client, self._clock.now())
+    # --- commands, stopping ------------------------------------------------------------
 
     def _obey(self) -> None:
         for command in self._commands.read():
@@ -224,7 +211,10 @@ class Engine:
 
     def _stop_what_must(self, now: float) -> None:
         """Hands back what has not begun and cannot begin now, and while draining what does not end in time."""
-        if self._held.unended and (self._drain.asked or now > self._moved_at + STUCK_S):
+        if self._drain.asked:
+            self._hang_up()
+            self._hand_back(self._suspects.take_back(), now)
+        if self._held.unended > len(self._suspects) and (self._drain.asked or now > self._moved_at + STUCK_S):
             self._hand_back(self._executor.take_back(), now)
         if self._drain.interrupts(now):
             self._executor.interrupt(DrainTimeout())
@@ -246,8 +236,11 @@ class Engine:
         """Until there is something to do."""
         bell = None
         try:
-            if self._has_room and self._look_at > now >= self._outage.until:
-                self._bell.listen()
+            if not self._has_room:
+                self._hang_up()  # what is rung for now would wait here
+            elif not self._bell.listens and not self._bounds.burst and self._look_at > now >= self._outage.until:
+                self._armed = min(self._room, MAX_RUNG)
+                self._bell.listen(self._held.asking(self._around.order(self._around.queues), self._armed))
             bell = self._bell.fileno()
         except redis.exceptions.RedisError as error:
             self._is_away(error)
@@ -265,23 +258,38 @@ class Engine:
 
     def _rung(self, now: float) -> None:
         try:
-            self._bell.answer()
-            if self._has_room:
-                self._look_at = self._talked_at = LONG_AGO
-            else:
-                self._bell.pass_on()
+            self._held.claimed(self._bell.answer())
+        except redis.exceptions.NoScriptError:  # of a server that has begun anew: the usual way heals it
+            self._look_at = LONG_AGO
         except redis.exceptions.RedisError as error:
+            self._held.doubt()
             self._is_away(error)
+        else:
+            found = self._begin(self._held.found(), now)
+            self._look_later(found, self._armed, now)
+            if found.jobs:
+                self._give_way()
+            if len(found.jobs) == self._armed:
+                self._look_at = self._talked_at = LONG_AGO
+
+    def _give_way(self) -> None:
+        """Waits a moment for what has just begun: whatever this thread did now would keep it from the interpreter."""
+        poll = select.poll()
+        for descriptor in self._executor.readable():
+            poll.register(descriptor, select.POLLIN)
+        poll.poll(GIVE_WAY_MS)
 
     def _wake_at(self, now: float) -> float:
         at = self._drain.next_at()
         if self._held:
             at = min(at, self._enforce_at)
-            if self._held.unended > self._size:
+            if self._held.unended - len(self._suspects) > self._heart.size:
                 at = min(at, self._moved_at + STUCK_S)
         if now < self._outage.until:
             return min(at, self._outage.until)
-        at = min(at, self._beat_at)
+        at = min(at, self._heart.next_at)
+        if self._suspects:
+            at = min(at, self._suspects.next_at(self._held.runs))
         soon = max(now, self._talked_at + GATHER_S, self._gather_until) if self._held.unended else now
         if self._held.unwritten:
             at = min(at, soon)

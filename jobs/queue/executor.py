@@ -18,6 +18,10 @@ class Executor(Protocol):
     kind: str
     """`io` or `cpu`."""
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing of a job is left in this process, once `serve` has returned."""
+
     def serve(self, engine: Callable[[], int]) -> int:
         """Called on the main thread: runs the engine, on this or on another thread, and returns what it returns."""
 

@@ -34,6 +34,7 @@ class Held:
         self._acks = Acks(self._on_written)
         self._prefix, self._executions = f"{os.urandom(6).hex()}-", 0
         self._doubts: list[float] = []
+        self._doubted = 0
         self._found = NOTHING
 
     def __len__(self) -> int:
@@ -48,6 +49,10 @@ class Held:
     def unwritten(self) -> int:
         """How many have ended, and Redis does not know."""
         return len(self._ended)
+
+    def runs(self, member: str) -> bool:
+        """Whether the job runs, or waits to."""
+        return member in self._claims and member not in self._ended
 
     @property
     def returning(self) -> bool:
@@ -96,42 +101,52 @@ class Held:
         """
         now = self._clock.now()
         if self.in_doubt:
-            number = ending.hand_back_lost(self._client, queues, self._prefix, self._claims, now)
+            number = ending.hand_back_lost(self._client, queues, self._prefix, self._claims, now, below=self._doubted)
             del self._doubts[0]
             logger.warning("a claim's reply was lost", handed_back=number)
         batches = self._acks.batches()
         calls = [self._acks.invocation(batch) for batch in batches]
         if wanted:
-            executions = [f"{self._prefix}{self._executions + n:x}" for n in range(wanted)]
-            self._executions += wanted
-            calls.append(claiming.asking(queues, self._worker, self._lease_s, now=now, executions=executions))
+            calls.append(self.asking(queues, wanted, now))
         if calls:
-            self._take(self._replies(calls, wanted), batches, wanted, now)
+            self._take(self._replies(calls, wanted), batches, wanted)
         self._acks.write_alone(self._client)
+
+    def asking(self, queues: Sequence[str], wanted: int, now: float | None = None) -> Invocation:
+        """What claims so many jobs, at `now` or whenever the server comes to it."""
+        executions = [f"{self._prefix}{self._executions + n:x}" for n in range(wanted)]
+        self._executions += wanted
+        return claiming.asking(queues, self._worker, self._lease_s, now=now, executions=executions)
+
+    def claimed(self, reply: Any) -> None:
+        """What a claim has answered, which `found` tells then; an error may have come after it took jobs. Raises RedisError."""
+        if isinstance(reply, redis.exceptions.RedisError):
+            self.doubt()  # a script that breaks has done what it did
+            raise reply
+        self._found = claiming.found(reply, self._worker, self._clock.now())
+        self._claims.update((claim.member, claim) for claim in self._found.jobs)
+
+    def doubt(self) -> None:
+        """The reply to a claim is lost. What is asked from now on may be answered yet."""
+        now = time.monotonic()
+        self._doubted = self._executions
+        self._doubts = [now, now + LOST_AGAIN_S]
 
     def _replies(self, calls: Sequence[Invocation], wanted: int) -> list[Any]:
         try:
             return exchange(self._client, calls)
         except redis.exceptions.RedisError:
-            self._doubt(wanted)
+            if wanted:
+                self.doubt()
             raise
 
-    def _take(self, replies: list[Any], batches: list[list[Ended]], wanted: int, now: float) -> None:
-        claimed = replies.pop() if wanted else None
+    def _take(self, replies: list[Any], batches: list[list[Ended]], wanted: int) -> None:
+        claim = replies.pop() if wanted else None
         refusals = [reply for batch, reply in zip(batches, replies, strict=True) if not self._acks.takes(batch, reply)]
-        if isinstance(claimed, redis.exceptions.RedisError):
-            refusals.append(claimed)
-            self._doubt(wanted)  # a script that breaks has done what it did
-        elif claimed is not None:
-            self._found = claiming.found(claimed, self._worker, now)
-            self._claims.update((claim.member, claim) for claim in self._found.jobs)
+        if wanted:
+            self.claimed(claim)
         if refusals:
             raise refusals[0]
-
-    def _doubt(self, wanted: int) -> None:
-        if wanted:
-            now = time.monotonic()
-            self._doubts = [now, now + LOST_AGAIN_S]
 
     def _on_written(self, claim: Claim, outcome: Outcome, how: Written | None) -> None:
         self._claims.pop(claim.member, None)

@@ -72,6 +72,11 @@ class IoExecutor:
         finally:
             signal.signal(WAKE, previous)
 
+    @property
+    def clean(self) -> bool:
+        """A coroutine that swallows even its cancellation would keep Python from ending."""
+        return self._main.clean
+
     def _on_wake(self, _signal: int, frame: Any) -> None:
         run = _run.get()
         if run is not None and run.coroutine is not None and frame.f_globals.get("__name__") != __name__:

@@ -30,6 +30,8 @@ class MainLoop:
     def __init__(self) -> None:
         self.loop = new_event_loop()
         self.helpers = ThreadPoolExecutor(MAX_HELPERS, "to_thread")
+        self.clean = True
+        """Whether every task on the loop has ended with it."""
         self._over = threading.Event()
         self._left = threading.Event()
         self._result: int | BaseException = 0
@@ -80,7 +82,8 @@ class MainLoop:
         for task in left:
             task.cancel()
         if left:
-            await asyncio.wait(left, timeout=LEAVE_S)
+            _ended, still = await asyncio.wait(left, timeout=LEAVE_S)
+            self.clean = not still
         async with asyncio.timeout(LEAVE_S):
             await connections.close_loop_client()
             await self.loop.shutdown_asyncgens()

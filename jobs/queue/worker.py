@@ -5,6 +5,7 @@ compute, or must not harm each other: a parent and forked children. Both are thi
 executor; `rq info`, rq-dashboard, `rq suspend` and RQ's worker commands see an ordinary worker.
 """
 
+import gc
 import logging
 import os
 import random
@@ -86,6 +87,8 @@ class Worker(BaseWorker):
             _greet,
         )
         engine = Engine(around, Bounds(burst, max_jobs, max_idle_time))
+        gc.collect()
+        gc.freeze()  # what is imported stays: no collection walks through it again, nor makes a child copy its pages
         try:
             claimed = executor.serve(engine.run)
         finally:
@@ -95,7 +98,7 @@ class Worker(BaseWorker):
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPS)  # one that comes now is for the successor
         if engine.restarts and not drain.signalled:
             os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606  no shell is wanted
-        _leave_threads()
+        _end(at_once=not executor.clean)
         return claimed > 0
 
     def _executor(self, on_fork: Callable[[], None]) -> tuple[Executor, Range]:
@@ -129,9 +132,9 @@ def _greet(client: redis.Redis) -> None:
     limits.publish(client, REGISTRY.values())
 
 
-def _leave_threads() -> None:
-    """Ends the process at once when a thread that a job has started would keep it: its platform's patience is short."""
-    if any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
+def _end(*, at_once: bool) -> None:
+    """Ends the process, also when something that a job has started would keep it: its platform's patience is short."""
+    if at_once or any(not thread.daemon and thread is not threading.current_thread() for thread in threading.enumerate()):
         logging.shutdown()
         sys.stdout.flush()
         os._exit(0)

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,7 +89,9 @@ def test_what_a_claim_took_whose_reply_was_lost_goes_back_in_its_order_before_th
     assert snapshot(redis_client)["rq:wip:default"].keys() == {claim.member for claim in held._claims.values()}
 
 
-def test_a_claim_that_reaches_redis_only_after_the_first_look_is_found_by_the_second(redis_client: redis.Redis, front: Cutting) -> None:
+def test_a_claim_that_reaches_redis_only_after_the_first_look_is_found_by_the_second(
+    redis_client: redis.Redis, front: Cutting
+) -> None:
     ids = fill(redis_client, 1)
     held = holding(front.url)
     front.cut(CLAIM.sha.encode())
@@ -138,6 +139,18 @@ def test_a_dead_letter_whose_reply_was_lost_is_buried_once(redis_client: redis.R
     assert redis_client.hget(keys.totals("default"), "dead") == b"1"
 
 
+def test_a_claim_that_is_under_way_is_not_taken_for_a_lost_one(redis_client: redis.Redis, redis_url: str) -> None:
+    [job_id] = fill(redis_client, 1)
+    held = holding(redis_url)
+    held.doubt()
+    script, places, args = held.asking(QUEUES, 1)
+    reply = script(redis_client, places, args)
+    held.exchange(QUEUES, 0)
+    assert statuses(redis_client, [job_id]) == ["started"]
+    held.claimed(reply)
+    assert [claim.id for claim in held.found().jobs] == [job_id]
+
+
 # --- handing back --------------------------------------------------------------------------------
 
 
@@ -151,7 +164,7 @@ def test_jobs_go_back_to_the_front_in_the_order_in_which_they_were_claimed(redis
     assert held.returning
     held.exchange(QUEUES, 0)
     assert (snapshot(redis_client)["rq:queue:default"], len(held), held.returning) == (ids, 0, False)
-    assert redis_client.hkeys(keys.job(ids[0])).count(b"failures") == 0
+    assert not redis_client.hexists(keys.job(ids[0]), "failures")
 
 
 def test_a_hand_back_is_repeated_after_a_lost_reply_and_moves_each_job_once(redis_client: redis.Redis, front: Cutting) -> None:
@@ -214,7 +227,9 @@ def own_client(own_server: Server) -> redis.Redis:
     return connections.connect(own_server.url)
 
 
-def test_while_memory_is_full_what_finished_is_written_whatever_else_must_wait(own_client: redis.Redis, own_server: Server) -> None:
+def test_while_memory_is_full_what_finished_is_written_whatever_else_must_wait(
+    own_client: redis.Redis, own_server: Server
+) -> None:
     ids = fill(own_client, MAX_ALONE + 5)
     held = holding(own_server.url)
     *doomed, last = claimed(held, len(ids))
@@ -222,7 +237,9 @@ def test_while_memory_is_full_what_finished_is_written_whatever_else_must_wait(o
         held.end(claim, dead(claim))
     held.end(last, finished())
     own_client.config_set("maxmemory", 1)
-    with contextlib.suppress(redis.exceptions.ResponseError):  # some servers take a transaction that begins with what frees memory
+    with contextlib.suppress(
+        redis.exceptions.ResponseError
+    ):  # some servers take a transaction that begins with what frees memory
         held.exchange(QUEUES, 0)
     assert statuses(own_client, ids[-1:]) == ["finished"]
     own_client.config_set("maxmemory", 0)
