@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
-TESTS = ("tests/unit", "tests/integration", "tests/e2e")  # the quick ones first
+TESTS = ("tests/unit", "tests/integration", "tests/e2e", "tests/chaos")  # the quick ones first
 
 
 def main(argv: list[str]) -> int:
