@@ -6,7 +6,8 @@ import sys
 from pathlib import Path
 
 CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
-TESTS = ("tests/unit", "tests/integration", "tests/e2e", "tests/chaos")  # the quick ones first
+TESTS = ("-n", "auto", "--dist", "loadfile", "tests/unit", "tests/integration", "tests/e2e", "tests/chaos")
+"""As many at a time as there are cores, the quick ones first; the tests of a file share what it starts."""
 
 
 def main(argv: list[str]) -> int:

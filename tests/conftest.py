@@ -13,6 +13,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 import redis
+import structlog
 
 # The modules of the mall read the settings when they are imported: a developer's own environment must not reach them.
 os.environ.setdefault("TEST_REDIS", os.environ.pop("TURNSTILE_TEST_REDIS", ""))
@@ -34,6 +35,13 @@ from jobs import settings as settings_module  # noqa: E402
 from jobs.mall import carrier as carrier_module  # noqa: E402
 from jobs.queue import routing  # noqa: E402
 from jobs.settings import Settings  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def _clean_context() -> None:
+    """What a task that ran in the tests' own process has bound for the log is not the next test's."""
+    structlog.contextvars.clear_contextvars()
+
 
 # The same cases in every run, on however slow a machine; `--hypothesis-profile=explore` looks for new ones.
 hypothesis.settings.register_profile("suite", derandomize=True, deadline=None, database=None)

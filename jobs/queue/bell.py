@@ -9,8 +9,7 @@ from typing import Any
 
 import redis
 
-from jobs import keys
-from jobs.queue.priorities import base
+from jobs.queue.claiming import bells
 from jobs.queue.script import Invocation
 
 
@@ -19,7 +18,7 @@ class Bell:
 
     def __init__(self, client: redis.Redis, queues: Sequence[str]) -> None:
         self._client = client
-        self._bells = [keys.bell(name) for name in dict.fromkeys(map(base, queues))]
+        self._bells = bells(queues)
         self._connection: redis.Connection | None = None
 
     @property

@@ -4,7 +4,6 @@ A worker counts in memory and adds its counts to Redis with each heartbeat: no r
 had not added yet is missing from a share over a minute, and nowhere else.
 """
 
-import threading
 from collections import Counter
 
 import redis
@@ -20,17 +19,15 @@ MIN_EXECUTIONS = 20
 
 
 class Budget:
-    """The shares of failing executions, as this worker knows them. Any thread may count."""
+    """The shares of failing executions, as this worker knows them."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
         self._seen: Counter[tuple[str, bool]] = Counter()
         self._failing: dict[str, float] = {}
 
     def count(self, task_name: str, succeeded: bool) -> None:
         """One execution has ended; a job that was handed back or deferred was none."""
-        with self._lock:
-            self._seen[(task_name, succeeded)] += 1
+        self._seen[(task_name, succeeded)] += 1
 
     def failing(self, task_name: str) -> float:
         """The share of the task's executions that failed, over the last minute; 0 while there are too few."""
@@ -41,8 +38,7 @@ class Budget:
 
         Counts whose reply was lost are sent again, and then count twice; those that Redis could not take are dropped.
         """
-        with self._lock:
-            seen, self._seen = self._seen, Counter()
+        seen, self._seen = self._seen, Counter()
         names = {name for name, _succeeded in seen} | self._failing.keys()
         for name in names:
             counts: list[Argument] = [repr(now), seen[(name, True)], seen[(name, False)], BUCKET_S, BUCKETS]

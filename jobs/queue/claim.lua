@@ -8,21 +8,26 @@
 -- The rate is a GCRA whose state is the time at which the next start is due when starts are evenly spread; one may come
 -- TOLERANCE_S early, so that looks which come late lose no rate. With max_concurrent a claim takes as many jobs of the task as
 -- have a slot. A slot whose member has left rq:wip is free: whatever ends, reclaims or loses a job need not know of limits.
+-- A claim that was sent long before it runs takes nothing for a worker without a fresh heartbeat, which stands still: it rings
+-- for another one.
 -- KEYS 1 rq:suspended  then for n queues: n x turnstile:paused:<q>, n x turnstile:held:<q>, n x rq:queue:<q>, n x rq:wip:<q>
---      For limited tasks also turnstile:limits, turnstile:limits:override, turnstile:rate:<task>, turnstile:running:<task>
+--      For limited tasks also turnstile:limits, turnstile:limits:override, turnstile:rate:<task>, turnstile:running:<task>; rq:worker:<name> and turnstile:bell:<q>
 -- ARGV 1 now (s), or nothing for the server's own time  2 lease (s)  3 worker  4 how many fields f of a job are wanted  then these, beginning with status, limited,
 --      acked and crashes  then one execution id for each job wanted
 -- RETURNS [seconds until a held job may start, or '', [value of a field, or nil ... , queue, job id, execution id], ...]
 --      the seconds only when fewer jobs were found than wanted and jobs are held
 -- COST O(n), and O(held tasks + running jobs of tasks with max_concurrent) when there are such
-local TOLERANCE_S, FULL_S, MAX_HELD = 0.1, 0.05, 200
+local TOLERANCE_S, FULL_S, MAX_HELD, FRESH_S = 0.1, 0.05, 200, 1.5
 local SECONDS = {s = 1, m = 60, h = 3600}
 local STATUS, LIMITED, ACKED, CRASHES = 1, 2, 3, 4
 local call = redis.call
 local now, worker, n_fields = tonumber(ARGV[1]), ARGV[3], tonumber(ARGV[4])
-if not now then -- sent long before it runs
+local stale = false
+if not now then
   local time = call('TIME')
   now = time[1] + time[2] / 1000000
+  local beat = call('HGET', 'rq:worker:' .. worker, 'last_heartbeat')
+  stale = not beat or beat < iso(now - FRESH_S)
 end
 local lease_ends = now + ARGV[2]
 local fields, before, wanted = {unpack(ARGV, 5, 4 + n_fields)}, 4 + n_fields, #ARGV - 4 - n_fields
@@ -149,6 +154,14 @@ end
 
 local special = call('EXISTS', unpack(KEYS, 1, 1 + 2 * n_queues)) > 0
 if special and call('EXISTS', KEYS[1]) == 1 then
+  return found
+end
+if stale then
+  for i = 1, n_queues do
+    local bell = 'turnstile:bell:' .. base(string.sub(KEYS[1 + 2 * n_queues + i], 10))
+    call('LPUSH', bell, '1')
+    call('LTRIM', bell, 0, MAX_BELL - 1)
+  end
   return found
 end
 local look_at

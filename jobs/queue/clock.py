@@ -11,9 +11,14 @@ class Clock:
         self.local = local
         self._ahead_s: float | None = None
 
+    @property
+    def ahead_s(self) -> float:
+        """How much the server's clock is ahead of this machine's."""
+        return self._ahead_s or 0.0
+
     def now(self) -> float:
         """Unix seconds on the server; this machine's own until something was learnt."""
-        return self.local() + (self._ahead_s or 0.0)
+        return self.local() + self.ahead_s
 
     def learn(self, server_now: float, sent_at: float, received_at: float) -> None:
         """The server read `server_now` between two readings of `local`.

@@ -10,7 +10,6 @@ import select
 import time
 from collections.abc import Sequence
 
-import msgspec
 import redis
 
 from jobs import log
@@ -33,9 +32,9 @@ GATHER_S = 0.005
 """How long the end of a job waits for others, and a free place for more of them, while the worker is busy."""
 MANY = 50
 """Of so many nothing has to wait."""
-ENFORCE_S = 0.1
+ENFORCE_S = 0.05
 GIVE_WAY_MS = 1
-MAX_RUNG = 8
+MAX_RUNG = 2
 """What the claim behind the bell takes at most; when it finds so many, more are asked for at once."""
 STUCK_S = 0.1
 """Jobs that have not begun go back to their queue when nothing has moved for so long."""
@@ -52,7 +51,6 @@ class Engine:
         now = time.monotonic()
         self._around, self._bounds = around, bounds
         self._client, self._executor, self._drain = around.client, around.executor, around.drain
-        self._clock = around.registration.clock
         self._bell = Bell(around.client, around.queues)
         self._commands = Commands(around.client, around.name)
         self._appetite = Appetite(now)
@@ -144,8 +142,6 @@ class Engine:
         for claim, outcome in ended:
             if outcome.is_execution:
                 self._budget.count(outcome.task, outcome.what == "finished")
-            elif outcome.what == "crashed":  # its lease ends by the clock that decides of leases
-                outcome = msgspec.structs.replace(outcome, ended_at=self._clock.now())
             self._held.end(claim, outcome)
         if ended:
             self._appetite.ended(len(ended))

@@ -6,7 +6,7 @@
 -- ARGV 1 lease (s)  2 pool  3 number of queues  4 number of queues served
 --      then for each rq:wip the number of its members, and these: `job id:execution id`
 --      then fields and values of the worker's hash; an empty value for a field that is to go
--- RETURNS [now (s), members whose lease was lost, enqueued_at of the oldest job that is next in a queue or '',
+-- RETURNS [now (s), members whose lease was lost, enqueued_at of the oldest job that is next in a queue which is not paused or '',
 --          the pool's range or '', 1 if suspended]
 -- COST O(members * log m + queues)
 local CHUNK = 1000 -- Lua's stack bounds what `unpack` gives
@@ -60,7 +60,8 @@ end
 
 local oldest
 for i = 5 + n_queues, 4 + n_queues + n_served do
-  local id = redis.pcall('LINDEX', KEYS[i], 0)
+  local paused = redis.call('EXISTS', 'turnstile:paused:' .. base(string.sub(KEYS[i], 10))) == 1
+  local id = not paused and redis.pcall('LINDEX', KEYS[i], 0)
   local since = type(id) == 'string' and redis.pcall('HGET', 'rq:job:' .. id, 'enqueued_at')
   if type(since) == 'string' and (not oldest or since < oldest) then
     oldest = since

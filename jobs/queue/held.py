@@ -20,6 +20,8 @@ from jobs.queue.script import Invocation, exchange
 NOTHING = Claims([], None)
 LOST_AGAIN_S = 1.0
 """A claim whose reply was lost may still lie in the socket of a server that stood still: it is looked for twice."""
+CLOCKS_DIFFER_S = 0.01
+"""By more than a machine's clock is exact: what a job's end says of time is put right."""
 logger = log.get("worker")
 
 
@@ -80,14 +82,16 @@ class Held:
                 logger.warning("lease lost while the job runs", job_id=self._claims[member].id)
 
     def end(self, claim: Claim, outcome: Outcome) -> None:
-        """The job has ended: to be written with the next exchange."""
+        """The job has ended, by this machine's clock: to be written with the next exchange."""
+        if abs(self._clock.ahead_s) > CLOCKS_DIFFER_S:
+            outcome = outcome.shifted(self._clock.ahead_s)
         self._ended.add(claim.member)
         self._acks.add(claim, outcome)
 
     def hand_back(self, claims: Sequence[Claim]) -> None:
         """The jobs have not begun, or were ended by force: to go back to the front of their queues, in their order."""
         for claim in claims:
-            self.end(claim, Outcome("handed back", claim.text(b"task"), self._clock.now()))
+            self.end(claim, Outcome("handed back", claim.text(b"task"), self._clock.local()))
 
     def found(self) -> Claims:
         """What the last exchange has claimed, once."""

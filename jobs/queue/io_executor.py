@@ -12,18 +12,15 @@ import copy
 import inspect
 import math
 import os
-import resource
 import signal
-import sys
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import structlog
 
-from jobs import connections, log
+from jobs import children, connections, log
 from jobs.errors import DrainTimeout, JobInterrupted, SoftTimeLimitExceeded, TimeLimitExceeded
 from jobs.queue import settling
 from jobs.queue.coroutines import Interruptible
@@ -162,11 +159,8 @@ class IoExecutor:
         return [self._slots.readable]
 
     def memory_bytes(self) -> int:
-        """Of this process; where there is no /proc, the most that it has ever used."""
-        try:
-            return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
-        except OSError:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1_024)
+        """Of this process."""
+        return children.resident_bytes()
 
     def stop(self) -> None:
         """Threads without a job end; the loop ends with the engine."""

@@ -35,6 +35,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         """Whether the task has run to an end of its own, good or bad: what counts for its retry budget."""
         return self.what in ("finished", "retry", "dead")
 
+    def shifted(self, by_s: float) -> "Outcome":
+        """The same by a clock that is so much ahead of the one it was made with."""
+        failed = self.failed and msgspec.structs.replace(self.failed, ended_at=self.failed.ended_at + by_s)
+        return msgspec.structs.replace(self, ended_at=self.ended_at + by_s, failed=failed)
+
     def note(self) -> dict[str, Any]:
         """What the log says of it."""
         said: dict[str, Any] = {"task": self.task} if self.task else {}

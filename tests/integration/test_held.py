@@ -23,6 +23,7 @@ from jobs.queue.claiming import CLAIM
 from jobs.queue.clock import Clock
 from jobs.queue.ending import Claim
 from jobs.queue.held import Held
+from jobs.queue.job import rq_time
 from jobs.queue.outcome import Outcome
 from jobs.queue.script import load
 
@@ -141,6 +142,7 @@ def test_a_dead_letter_whose_reply_was_lost_is_buried_once(redis_client: redis.R
 
 def test_a_claim_that_is_under_way_is_not_taken_for_a_lost_one(redis_client: redis.Redis, redis_url: str) -> None:
     [job_id] = fill(redis_client, 1)
+    redis_client.hset(keys.worker("w1"), "last_heartbeat", rq_time(time.time()))
     held = holding(redis_url)
     held.doubt()
     script, places, args = held.asking(QUEUES, 1)
@@ -298,3 +300,32 @@ def test_a_job_whose_id_is_no_text_ends_no_worker(redis_client: redis.Redis, red
     held.exchange(QUEUES, 0)
     assert len(held) == 0
     overview.queue_names(redis_client)
+
+
+def test_the_end_of_a_job_is_told_by_the_servers_clock(redis_client: redis.Redis, redis_url: str) -> None:
+    fill(redis_client, 2)
+    clock = Clock(lambda: time.time() - 3_600)
+    clock.learn(time.time(), clock.local(), clock.local())
+    held = Held(connections.tuned(redis.Redis.from_url(redis_url)), "w1", LEASE_S, clock)
+    retried, crashed = claimed(held, 2)
+    failed = failed_attempt(1, retried.started_at, clock.local(), "w1", ValueError("no"))
+    held.end(retried, Outcome("retry", "sample.add", clock.local(), failed=failed, delay_s=100.0))
+    held.end(crashed, Outcome("crashed", "sample.add", clock.local()))
+    held.exchange(QUEUES, 0)
+    assert redis_client.zscore(keys.scheduled("default"), retried.id) == pytest.approx(time.time() + 100, abs=5)
+    assert redis_client.zscore(keys.wip("default"), crashed.member) == pytest.approx(time.time(), abs=5)
+
+
+@pytest.mark.parametrize("beat_s_ago", [None, 5.0])
+def test_a_claim_that_lay_ready_for_a_worker_that_stands_still_takes_nothing_and_rings_for_another(
+    redis_client: redis.Redis, redis_url: str, beat_s_ago: float | None
+) -> None:
+    [job_id] = fill(redis_client, 1)
+    redis_client.delete(keys.bell("default"))
+    if beat_s_ago is not None:
+        redis_client.hset(keys.worker("w1"), "last_heartbeat", rq_time(time.time() - beat_s_ago))
+    held = holding(redis_url)
+    script, places, args = held.asking(QUEUES, 1)
+    held.claimed(script(redis_client, places, args))
+    assert (held.found().jobs, statuses(redis_client, [job_id])) == ([], ["queued"])
+    assert redis_client.llen(keys.bell("default")) >= 1

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import itertools
 import random
 import signal
 import sys
@@ -297,8 +298,13 @@ def test_limits_that_expire_as_their_jobs_end_hit_nothing_else(
     uniform = random.Random(7).uniform
     innocents: set[str] = set()
 
+    def was_struck() -> bool:
+        return any(error_of(outcome)[1] for job_id, outcome in driver.outcomes.items() if job_id not in innocents)
+
     def script() -> None:
-        for _ in range(n):
+        for number in itertools.count(1):
+            if number > n and was_struck():
+                break
             strict = driver.claim(limited, uniform(0.5, 1.5) * limit_s, limit_s=limit_s, soft_s=uniform(0.5, 1) * limit_s)
             easy = driver.claim(free)
             innocents.add(easy.id)
@@ -308,7 +314,7 @@ def test_limits_that_expire_as_their_jobs_end_hit_nothing_else(
                 driver.executor.interrupt(DrainTimeout(), strict.id) if uniform(0, 1) < 0.02 else None
                 time.sleep(0)
             driver.turn()
-        driver.wait(lambda: len(driver.outcomes) == 2 * n)
+        driver.wait(lambda: len(driver.outcomes) == 2 * len(innocents))
 
     driver.run(script, size=2)
     assert not driver.twice
@@ -316,7 +322,6 @@ def test_limits_that_expire_as_their_jobs_end_hit_nothing_else(
     struck = [error_of(outcome) for job_id, outcome in driver.outcomes.items() if job_id not in innocents]
     assert {what for what, _ in struck} <= {"finished", "retry", "handed back"}
     assert {error for _, error in struck} <= {"", "TimeLimitExceeded", "SoftTimeLimitExceeded"}
-    assert len(set(struck)) > 1  # else nothing was tried
 
 
 @IN_DESTRUCTORS

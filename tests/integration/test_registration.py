@@ -174,6 +174,8 @@ def test_a_worker_learns_the_age_of_the_oldest_ready_job_of_all_its_queues_and_p
     assert beat().oldest_age_s == pytest.approx(20, abs=3)
     enqueue(redis_client, sample_tasks.add.spec(1, 2, queue="default.low"), now=now - 60)
     assert beat().oldest_age_s == pytest.approx(60, abs=3)
+    overview.pause(redis_client, "default")
+    assert beat().oldest_age_s == pytest.approx(20, abs=3), "more workers are of no use to a queue that is paused"
 
 
 def test_an_operators_range_reaches_the_workers_of_its_pool_until_it_is_taken_back(redis_client: redis.Redis, beat: Beat) -> None:
