@@ -14,6 +14,7 @@ import pytest
 import redis
 import structlog
 from io_driver import Driver, error_of
+from processes import wait_for
 
 from jobs import connections
 from jobs.errors import DrainTimeout, JobInterrupted, JobStopped
@@ -90,6 +91,11 @@ def test_no_more_than_size_run_at_once_and_those_that_wait_can_be_taken_back(dri
 
 
 def test_the_number_of_slots_grows_at_once_and_shrinks_as_jobs_end(driver: Driver, gate: str) -> None:
+    before = set(threading.enumerate())  # of another test, some may still hang
+
+    def its_threads() -> int:
+        return sum(thread.name == "job" for thread in threading.enumerate() if thread not in before)
+
     def script() -> None:
         driver.submit(*(driver.claim(hold, gate) for _ in range(20)))
         driver.wait(lambda: len(driver.executor.begun()) == 2)
@@ -98,13 +104,10 @@ def test_the_number_of_slots_grows_at_once_and_shrinks_as_jobs_end(driver: Drive
         driver.executor.resize(1)
         closed.clear()
         driver.wait(lambda: len(driver.outcomes) == 20)
-        driver.wait(lambda: sum(thread.name == "job" for thread in threading.enumerate()) <= 1)
+        driver.wait(lambda: its_threads() <= 1)
 
     driver.run(script, size=2)
-    until = time.monotonic() + 5
-    while any(thread.name == "job" for thread in threading.enumerate()) and time.monotonic() < until:
-        time.sleep(0.001)
-    assert not any(thread.name == "job" for thread in threading.enumerate())
+    wait_for(lambda: not its_threads(), 5, "the threads end")
 
 
 def test_a_waiting_job_of_the_other_kind_gets_the_slot_that_becomes_free(driver: Driver, gate: str) -> None:
