@@ -32,8 +32,8 @@ SCHEDULED_JOBS = "rq:scheduler:scheduled_jobs"
 
 job = _each("rq:job:{}")
 """hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row), `begun` (the execution in which one
-that has crashed began again; suspect.lua), `attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended it),
-`died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with the last one's `redriven_by` and `redriven_at`,
+that has crashed twice began again; suspect.lua), `attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended
+it), `died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with the last one's `redriven_by` and `redriven_at`,
 `progress` (JSON of Progress, at a run's reports; progress.lua). Expires `result_ttl_s` after it finished; a dead letter never."""
 
 queue = _each("rq:queue:{}")

@@ -3,7 +3,7 @@
 -- Each goes to the front of its queue with one crash more, which is no attempt. One that has crashed too often stays
 -- where it is and is returned, so that it is buried together with the state it belongs to.
 -- A worker of ours, whose executions have a dash in their names, has many jobs in its hands and one of them takes it along. So a
--- crash makes a job a suspect, and a suspect is charged with another one only if it had begun: suspect.lua.
+-- job that the next crash would quarantine is a suspect, and is charged with it only if it had begun: suspect.lua.
 -- KEYS 1 rq:wip:<q>
 -- ARGV 1 queue  2 now (s)  3 how many at most  4 crashes in a row that are too many
 -- RETURNS [reclaimed job ids, members to bury, number of ghosts removed]
@@ -17,7 +17,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   if status == 'started' or status == 'queued' and not waits(id, queue) then
     local crashes = tonumber(redis.call('HGET', job_key, 'crashes') or 0)
     local execution = string.match(member, ':(.*)$') or ''
-    if crashes == 0 or not string.find(execution, '-', 1, true) or redis.call('HGET', job_key, 'begun') == execution then
+    if crashes < max_crashes - 1 or not string.find(execution, '-', 1, true) or redis.call('HGET', job_key, 'begun') == execution then
       crashes = crashes + 1
     end
     if crashes >= max_crashes then

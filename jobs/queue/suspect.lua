@@ -1,4 +1,4 @@
--- suspect.lua: a job that has crashed before begins again: what crashes it now is charged to it.
+-- suspect.lua: a job that has crashed almost too often begins again: a crash now is charged to it.
 -- KEYS 1 rq:job:<id>  2 rq:wip:<q>
 -- ARGV 1 job id  2 execution id
 -- RETURNS 1 noted, 0 the lease is lost

@@ -1,7 +1,7 @@
-"""Jobs under which a worker has died before. One of them may do it again, so they begin one after the other, each on record.
+"""Jobs that one more crash would quarantine. They begin one after the other, each on record.
 
-When a worker dies, all that it had in its hands has crashed, whichever was to blame. A job's first crash does no harm; of the
-suspects only one that had begun is charged with another (reclaim.lua), and so an innocent neighbour is not quarantined.
+When a worker dies, all that it had in its hands has crashed, whichever was to blame. That does no harm until the last time: then
+only a job that had begun is charged (reclaim.lua), so the neighbours of one that kills its workers are not quarantined too.
 """
 
 from collections import deque
@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 import redis
 
 from jobs import keys
+from jobs.queue import ending
 from jobs.queue.ending import Claim
 from jobs.queue.script import beside
 
 SUSPECT = beside(__file__, "suspect")
-TRIAL_S = 1.0
+CRASHES = ending.MAX_CRASHES - 1
+TRIAL_S = 0.2
 """How long one runs before the next may begin beside it: most that kill their worker do it soon."""
 
 
@@ -31,8 +33,11 @@ class Suspects:
 
     def sorted_out(self, claims: Sequence[Claim]) -> list[Claim]:
         """Keeps the suspects; returns the others."""
-        self._waiting.extend(claim for claim in claims if b"crashes" in claim.hash)
-        return [claim for claim in claims if b"crashes" not in claim.hash]
+        suspects = [claim for claim in claims if b"crashes" in claim.hash and claim.number(b"crashes", 0) >= CRASHES]
+        if not suspects:
+            return list(claims)
+        self._waiting.extend(suspects)
+        return [claim for claim in claims if claim not in suspects]
 
     def next_at(self, runs: Callable[[str], bool]) -> float:
         """When the next one may begin (monotonic); `runs` tells whether a member has not ended."""

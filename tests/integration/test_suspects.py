@@ -14,7 +14,7 @@ from jobs import keys
 from jobs.queue import claiming
 from jobs.queue.calling import enqueue
 from jobs.queue.ending import Claim
-from jobs.queue.suspects import TRIAL_S, Suspects
+from jobs.queue.suspects import CRASHES, TRIAL_S, Suspects
 
 LEASE_S = 4.0
 
@@ -31,23 +31,25 @@ def test_a_suspect_that_had_not_begun_is_not_charged_again(redis_client: redis.R
     for name in ("a", "b"):
         enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id=name), now=time.time())
     later = time.time() + LEASE_S + 1
-    claimed(redis_client, "w-1", "w-2")
-    hands.reclaim("default", now=later)
-    assert (crashes(redis_client, "a"), crashes(redis_client, "b")) == (1, 1), "the first time nobody knows"
     suspects = Suspects()
+    for time_ in range(CRASHES):
+        found = claimed(redis_client, f"w-a{time_}", f"w-b{time_}")
+        assert suspects.sorted_out(found) == found
+        hands.reclaim("default", now=later)
+    assert (crashes(redis_client, "a"), crashes(redis_client, "b")) == (CRASHES, CRASHES), "until then nobody knows"
     found = claimed(redis_client, "w-3", "w-4")
     assert suspects.sorted_out(found) == []
     guilty = suspects.begin(redis_client, 0.0)
     [innocent] = suspects.take_back()
-    hands.reclaim("default", now=later)
-    assert (crashes(redis_client, guilty.id), crashes(redis_client, innocent.id)) == (2, 1)
+    reclaimed, buried, _ghosts = hands.reclaim("default", now=later)
+    assert ([member.partition(":")[0] for member in buried], reclaimed) == ([guilty.id], [innocent.id])
 
 
 def test_the_next_suspect_begins_when_the_one_before_has_ended_or_run_for_a_while(redis_client: redis.Redis) -> None:
     suspects = Suspects()
     first, second, clean = (
         Claim(name, f"w-{name}", "default", "w", fields, 0.0)
-        for name, fields in (("a", {b"crashes": b"1"}), ("b", {b"crashes": b"2"}), ("c", {}))
+        for name, fields in (("a", {b"crashes": b"2"}), ("b", {b"crashes": b"2"}), ("c", {b"crashes": b"1"}))
     )
     assert suspects.sorted_out([first, clean, second]) == [clean]
     assert suspects.next_at(lambda _member: False) == 0.0
@@ -66,7 +68,7 @@ def test_a_lost_lease_and_a_deleted_job_leave_no_trace(redis_client: redis.Redis
             redis_client.zrem(keys.wip("default"), claim.member)
         else:
             redis_client.delete(keys.job("a"))
-        suspects.sorted_out([Claim("a", "w-1", "default", "w", {b"crashes": b"1"}, 0.0)])
+        suspects.sorted_out([Claim("a", "w-1", "default", "w", {b"crashes": b"2"}, 0.0)])
         suspects.begin(redis_client, 0.0)
         assert redis_client.hget(keys.job("a"), "begun") is None
 
