@@ -117,7 +117,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_passes_one_sigterm_on_waits_and_ends_with_0(start: Start, tmp_path: Path, number: signal.Signals) -> None:
-    up = start("one: python listener.py\ntwo: python listener.py", LINGER_S="0.3")
+    before = signal.signal(number, signal.SIG_DFL)  # also where the tests were started by nohup
+    try:
+        up = start("one: python listener.py\ntwo: python listener.py", LINGER_S="0.3")
+    finally:
+        signal.signal(number, before)
     up.until_says("one", "pid")
     up.until_says("two", "pid")
     up.process.send_signal(number)
