@@ -184,6 +184,8 @@ class Engine:
     def _begin(self, found: Claims, now: float) -> Claims:
         if found.jobs:
             self._claimed += len(found.jobs)
+            self._room -= len(found.jobs)
+            self._has_room = self._has_room and self._room > 0
             self._moved_at = time.monotonic()
             self._submit(self._suspects.sorted_out(found.jobs))
         return found

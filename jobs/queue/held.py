@@ -107,7 +107,8 @@ class Held:
         if self.in_doubt:
             number = ending.hand_back_lost(self._client, queues, self._prefix, self._claims, now, below=self._doubted)
             del self._doubts[0]
-            logger.warning("a claim's reply was lost", handed_back=number)
+            if number:
+                logger.warning("a claim's reply was lost", handed_back=number)
         batches = self._acks.batches()
         calls = [self._acks.invocation(batch) for batch in batches]
         if wanted:

@@ -130,7 +130,7 @@ def test_a_range_that_is_being_typed_outlives_a_refresh_and_scales_the_pool(
 ) -> None:
     enrolled.beat(redis_client, "w1", "packing", busy=1)
     browser.open(str(site.base_url))
-    browser.evaluate("window.field = document.querySelector('[data-key=\"scale-pool packing\"] input[name=range]')")
+    browser.wait_for("window.field = document.querySelector('[data-key=\"scale-pool packing\"] input[name=range]')")
     browser.evaluate("window.field.focus(), window.field.select(), document.execCommand('insertText', false, '2..6')")
     enrolled.beat(redis_client, "w1", "packing", busy=5)
     browser.wait_for("document.querySelector('[data-key=w1] progress').value === 5")
