@@ -248,13 +248,17 @@ def task(
             hooks=hooks,
             owned=owned,
         )
-        if REGISTRY.setdefault(name, made) is not made and REGISTRY[name].path != made.path:
-            raise ValueError(f"task {name!r} is declared twice: {REGISTRY[name].path} and {made.path}")
-        REGISTRY[name] = made
-        _BY_PATH[made.path] = made
-        return made
+        return _registered(made)
 
     return register
+
+
+def _registered(made: Task) -> Task:
+    if REGISTRY.setdefault(made.name, made) is not made and REGISTRY[made.name].path != made.path:
+        raise ValueError(f"task {made.name!r} is declared twice: {REGISTRY[made.name].path} and {made.path}")
+    REGISTRY[made.name] = made
+    _BY_PATH[made.path] = made
+    return made
 
 
 def by_name(name: str) -> Task:

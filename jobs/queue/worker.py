@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import uuid
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -101,8 +102,9 @@ class Worker(BaseWorker):
         _end(at_once=not executor.clean)
         return claimed > 0
 
+    @abstractmethod
     def _executor(self, on_fork: Callable[[], None]) -> tuple[Executor, Range]:
-        raise NotImplementedError
+        """What runs the jobs, and how many at once. `on_fork` is for a child: it closes the engine's sockets."""
 
     def _leave(self, registration: Registration) -> None:
         try:
