@@ -45,6 +45,14 @@ class BrowserError(Exception):
     """Raised when the page threw, a page did not load, or a condition did not come true in time."""
 
 
+class NavigatedError(BrowserError):
+    """Raised when the page that was asked made room for another one before it answered: ask again."""
+
+
+GONE = ("Inspected target navigated or closed", "Execution context was destroyed", "Cannot find context with specified id")
+"""How DevTools says it."""
+
+
 class Browser:
     """One headless Chromium with one page. Use as a context manager: leaving it ends every process of it."""
 
@@ -98,11 +106,17 @@ class Browser:
     def wait_for(self, js_condition: str, limit_s: float = 10.0) -> None:
         """Returns once the condition holds; raises BrowserError with what the page shows when it does not in time."""
         deadline = time.monotonic() + limit_s
-        while not self.evaluate(f"!!({js_condition})"):
+        while not self._holds(js_condition):
             if time.monotonic() > deadline:
                 text = self.evaluate("document.body ? document.body.innerText.slice(0, 2000) : ''")
                 raise BrowserError(f"not true after {limit_s:g} s: {js_condition}\n{self.console_errors}\n{text}")
             time.sleep(LOOK_EVERY_S)
+
+    def _holds(self, js_condition: str) -> bool:
+        try:
+            return bool(self.evaluate(f"!!({js_condition})"))
+        except NavigatedError:  # the next look asks the page that came after it
+            return False
 
     def screenshot(self, path: Path) -> None:
         """Writes the whole page, not only what the window shows, as a PNG."""
@@ -118,7 +132,8 @@ class Browser:
             if message.get("id") != sent:
                 continue
             if "error" in message:
-                raise BrowserError(f"{method}: {message['error'].get('message')}")
+                reason = message["error"].get("message", "")
+                raise (NavigatedError if reason in GONE else BrowserError)(f"{method}: {reason}")
             result: dict[str, Any] = message["result"]
             return result
 
