@@ -195,8 +195,12 @@ def canvas_laid(canvas_id: str, launch: str) -> str:
 
 
 SCHEDULER = "turnstile:scheduler"
-"""hash `heartbeat_at name pid` and counts since the beginning: `promoted fired skipped late unknown reclaimed quarantined
+"""hash `heartbeat_at name pid epoch` and counts since the beginning: `promoted fired skipped late unknown reclaimed quarantined
 requeued reconciled adopted redriven discarded refused trimmed`; the leading scheduler."""
+
+SCHEDULER_EPOCH = "turnstile:scheduler:epoch"
+"""string `<number>:<token>` of the scheduler that took the lease last; what it moves, it moves only while this stands. lead.lua.
+Forever."""
 
 SCHEDULER_LOCK = "rq:scheduler_lock"
 """string `token`; rq-scheduler's own lock is the leader's lease: a stock `rqscheduler` stands aside. lead.lua; expires."""

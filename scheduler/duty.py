@@ -6,6 +6,7 @@ from typing import Protocol
 
 from jobs import log
 from jobs.connections import is_away
+from jobs.queue.script import is_stale
 
 logger = log.get("scheduler")
 
@@ -23,12 +24,17 @@ class Duty(Protocol):
         """Does what is due at `now` (Unix seconds, the server's) and returns."""
 
 
+def is_ours(error: BaseException) -> bool:
+    """Whether no item is to blame, but the loop has to act: Redis is away, or another scheduler leads."""
+    return is_away(error) or is_stale(error)
+
+
 @contextmanager
 def one_item(event: str, **item: str) -> Iterator[None]:
-    """Logs what goes wrong with one item, with its traceback, and goes on; Redis being away is not the item's fault."""
+    """Logs what goes wrong with one item, with its traceback, and goes on; what is the loop's concern is raised."""
     try:
         yield
     except Exception as error:
-        if is_away(error):
+        if is_ours(error):
             raise
         logger.exception(event, **item)

@@ -3,22 +3,23 @@
 Redis being away is an ordinary state: the loop asks again every second, and goes on where it was.
 """
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 
 import redis
 
-from jobs import keys
 from jobs.connections import is_away
-from scheduler.duty import Duty, logger
-from scheduler.leader import Leader
+from jobs.queue.script import is_stale
+from scheduler.duty import Duty, is_ours, logger
+from scheduler.leader import LOOK_S, Leader
 from scheduler.server import Server
 
 PAUSE_S = 0.1
 AWAY_WAIT_S = 1.0
 HEARTBEAT_S = 1.0
+ASK_S = 0.25
+"""How often the server's clock is asked for."""
 FAILED_WAIT_S = 1.0
 """A duty that failed as a whole is not tried again sooner, lest the log fill up."""
 
@@ -35,16 +36,17 @@ class Loop:
         *,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._client = client
         self._server = server
         self._name = name
         self._duties = duties
         self._monotonic = monotonic
-        self._leader = Leader(client, monotonic=monotonic)
+        self._leader = Leader(client, name, monotonic=monotonic)
+        self._ask_at = float("-inf")
         self._beat_at = float("-inf")
         self._due = dict.fromkeys(duties, float("-inf"))
         self._counts: Counter[str] = Counter()
         self._away = False
+        self._led = False
 
     def run(self) -> None:
         """Steps until the process is told to stop, by an exception."""
@@ -54,22 +56,26 @@ class Loop:
     def step(self) -> float:
         """Does what is due, once; returns the seconds to wait."""
         try:
-            self._server.ask()
+            self._ask()
             self._beat()
             self._do_what_is_due()
         except Exception as error:
+            if is_stale(error):
+                self._leader.stand_down()
+                self._tell(leads=False)
+                return PAUSE_S
             if not is_away(error):
                 raise
             if not self._away:
                 logger.warning("waiting for Redis", error=str(error))
             self._away = True
+            self._ask_at = float("-inf")
             return AWAY_WAIT_S
         if self._away:
             logger.info("Redis is back")
         self._away = False
-        if not self._leader.leads():
-            return PAUSE_S
-        return min(PAUSE_S, max(0.0, min(self._due.values()) - self._monotonic()))
+        next_at = min(self._due.values(), default=self._beat_at) if self._leader.leads() else self._beat_at
+        return min(PAUSE_S, max(0.0, next_at - self._monotonic()))
 
     def leave(self) -> None:
         """Gives the lease back. One that cannot be, because Redis is away, runs out by itself."""
@@ -78,38 +84,40 @@ class Loop:
         except redis.exceptions.RedisError as error:
             logger.warning("lease not given back", error=str(error))
 
+    def _ask(self) -> None:
+        if self._ask_at <= self._monotonic():
+            self._server.ask()
+            self._ask_at = self._monotonic() + ASK_S
+
     def _beat(self) -> None:
         """Keeps the lease, and publishes that this process leads and what it has done: without an answer it does no duty."""
         if self._beat_at > self._monotonic():
             return
-        led, leads = self._leader.leads(), self._leader.campaign()
-        if leads != led:
-            logger.info("leads now" if leads else "leads no longer", name=self._name)
+        leads = self._leader.campaign(+self._counts)
+        self._tell(leads=leads)
         if leads:
-            with self._client.pipeline(transaction=True) as pipeline:
-                now = repr(self._server.now())
-                pipeline.hset(keys.SCHEDULER, mapping={"heartbeat_at": now, "name": self._name, "pid": os.getpid()})
-                for counter, number in (+self._counts).items():
-                    pipeline.hincrby(keys.SCHEDULER, counter, number)
-                pipeline.execute()
             self._counts.clear()
-        self._beat_at = self._monotonic() + HEARTBEAT_S
+        self._beat_at = self._monotonic() + (HEARTBEAT_S if leads else min(LOOK_S, self._leader.free_in_s))
+
+    def _tell(self, *, leads: bool) -> None:
+        if leads != self._led:
+            logger.info("leads now" if leads else "leads no longer", name=self._name)
+        self._led = leads
 
     def _do_what_is_due(self) -> None:
-        waits = {}
         for duty in self._duties:
-            if self._due[duty] <= self._monotonic() and self._leader.leads():
-                waits[duty] = self._do(duty)
-        # From one instant, so that duties which are done equally often are due in the same step.
-        now = self._monotonic()
-        self._due.update({duty: now + wait_s for duty, wait_s in waits.items()})
+            if self._due[duty] <= self._monotonic():
+                self._beat()  # the duties before it may have taken a while
+                if self._leader.leads():
+                    began_at = self._monotonic()
+                    self._due[duty] = began_at + self._do(duty)
 
     def _do(self, duty: Duty) -> float:
-        """Returns how long it is not due."""
+        """Returns how long after its beginning it is due again."""
         try:
             self._counts.update(duty.tick(self._server.now()))
         except Exception as error:
-            if is_away(error):
+            if is_ours(error):
                 raise
             logger.exception("duty failed", duty=type(duty).__name__)
             return FAILED_WAIT_S

@@ -10,12 +10,11 @@ from collections import Counter
 import redis
 
 from jobs import keys
-from jobs.connections import is_away
 from jobs.errors import InvalidField
 from jobs.queue import leaving, redrives
 from jobs.queue.leaving import Leaver
 from jobs.queue.redrives import Redrive
-from scheduler.duty import Counts, logger, one_item
+from scheduler.duty import Counts, is_ours, logger, one_item
 
 BATCH = 100
 """Letters in one MULTI, during which Redis serves nobody else."""
@@ -67,7 +66,7 @@ class Redrives:
         for leaver, place in zip(leavers, places, strict=True):
             answer = 0 if place is None else answers[place]
             if isinstance(answer, Exception):
-                if is_away(answer):
+                if is_ours(answer):
                     raise answer
                 logger.error("dead letter not moved", job_id=leaver.id, redrive=record.id, error=str(answer))
             elif answer:

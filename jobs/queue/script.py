@@ -2,8 +2,12 @@
 
 A script may begin with lines `--! include name.lua`; the named library, looked for beside the
 script and then in jobs/queue, is put in front. The file's head is its contract: KEYS, ARGV, RETURNS, COST.
+
+A client can act for an epoch (`act_for`): then epoch.lua goes in front of every script that it sends, which Redis
+refuses once the epoch has changed. It is a matter of the client, so that no caller can forget it.
 """
 
+import copy
 import functools
 import hashlib
 import re
@@ -19,6 +23,7 @@ INCLUDE = re.compile(r"^--! include (\S+\.lua)$", re.MULTILINE)
 COMMENT = re.compile(r"^ *--.*\n", re.MULTILINE)
 """Whole lines: in a MULTI a script is sent with its source."""
 QUEUE_DIR = Path(__file__).parent
+EPOCH = QUEUE_DIR / "epoch.lua"
 
 Argument = str | bytes | int | float
 
@@ -29,14 +34,23 @@ class Script:
     def __init__(self, path: Path) -> None:
         self.name = path.stem
         self.source = COMMENT.sub("", _with_includes(path)).encode()
-        self.sha = hashlib.sha1(self.source, usedforsecurity=False).hexdigest()
+        self.sha = _sha(self.source)
+
+    @functools.cached_property
+    def guarded(self) -> "Script":
+        """The same script behind epoch.lua."""
+        guarded = copy.copy(self)
+        guarded.source = COMMENT.sub("", EPOCH.read_text(encoding="utf-8")).encode() + self.source
+        guarded.sha = _sha(guarded.source)
+        return guarded
 
     def __call__(self, client: redis.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """Runs the script. `Any`: its RETURNS line says what comes back."""
+        sent, keys, args = _for(client, self, keys, args)
         try:
-            return _execute(client, "EVALSHA", self.sha, len(keys), *keys, *args)
+            return _execute(client, *_evalsha(sent, keys, args))
         except redis.exceptions.NoScriptError:
-            return client.eval(self.source, len(keys), *keys, *args)
+            return client.eval(sent.source, len(keys), *keys, *args)
 
     async def run(self, client: redis.asyncio.Redis, keys: Sequence[str], args: Sequence[Argument]) -> Any:
         """The async twin of calling the script."""
@@ -47,15 +61,36 @@ class Script:
 
     def in_multi(self, pipeline: redis.client.Pipeline, keys: Sequence[str], args: Sequence[Argument]) -> None:
         """Adds the script to a MULTI. Sent whole: one that the server lacks would fail alone while the rest of EXEC goes on."""
-        pipeline.eval(self.source, len(keys), *keys, *args)
+        sent, keys, args = _for(pipeline, self, keys, args)
+        pipeline.eval(sent.source, len(keys), *keys, *args)
 
     def in_pipeline(self, pipeline: redis.client.Pipeline, keys: Sequence[str], args: Sequence[Argument]) -> None:
         """Adds the script to a pipeline without MULTI, by its SHA-1; `load` comes first."""
-        pipeline.evalsha(self.sha, len(keys), *keys, *args)
+        sent, keys, args = _for(pipeline, self, keys, args)
+        pipeline.evalsha(sent.sha, len(keys), *keys, *args)
 
 
 Invocation = tuple[Script, Sequence[str], Sequence[Argument]]
 """A script with its KEYS and ARGV."""
+
+
+def act_for(client: redis.Redis, epoch: str | None) -> None:
+    """From now on every script of the client's pool is refused unless this is the epoch; None ends that."""
+    client.connection_pool.epoch = epoch  # ours, on redis-py's object: its pipelines have the same pool
+
+
+def is_stale(error: BaseException) -> bool:
+    """Whether Redis refused a script, alone or in a pipeline, because its client's epoch is over."""
+    return isinstance(error, redis.exceptions.ResponseError) and "STALE another" in str(error)
+
+
+def _for(client: redis.Redis, wanted: Script, keys: Sequence[str], args: Sequence[Argument]) -> Invocation:
+    epoch: str | None = getattr(client.connection_pool, "epoch", None)
+    return (wanted, keys, args) if epoch is None else (wanted.guarded, keys, [*args, epoch])
+
+
+def _sha(source: bytes) -> str:
+    return hashlib.sha1(source, usedforsecurity=False).hexdigest()
 
 
 @functools.cache
@@ -76,6 +111,7 @@ def exchange(client: redis.Redis, invocations: Sequence[Invocation]) -> list[Any
     claim that is sent twice claims twice. A connection that had broken before, as all have when Redis was restarted, costs
     no such doubt: the pool looks at each that it lends, finds the end of the stream on it, and connects anew.
     """
+    invocations = [_for(client, *invocation) for invocation in invocations]
     with _lent(client) as connection:
         answers = _ask(connection, [_evalsha(*invocation) for invocation in invocations])
         unknown = [i for i, answer in enumerate(answers) if isinstance(answer, redis.exceptions.NoScriptError)]
@@ -144,5 +180,5 @@ def load(client: redis.Redis, *scripts: Script) -> None:
     """Makes sure in one round trip that the server has the scripts, before many calls of them share a pipeline."""
     with client.pipeline(transaction=False) as pipeline:
         for wanted in scripts:
-            pipeline.script_load(wanted.source)
+            pipeline.script_load(_for(client, wanted, (), ())[0].source)
         pipeline.execute()

@@ -1,5 +1,6 @@
 """The scheduler process: who leads, how its loop takes failures, and what is left when it is killed or told to stop."""
 
+import json
 import os
 import signal
 import socket
@@ -125,12 +126,15 @@ def carry_spec(job_id: str, now: float) -> JobSpec:
     return carry.spec(job_id=job_id, now=now)
 
 
+CALL = json.dumps(["test.carry_on", None, [], {}])
+
+
 def hold_many(client: redis.Redis, number: int, start: float, over_s: float) -> list[str]:
     ids = [f"j{index}" for index in range(number)]
     for first in range(0, number, 1000):
         with client.pipeline(transaction=False) as pipeline:
             for index in range(first, min(number, first + 1000)):
-                pipeline.hset(keys.job(ids[index]), mapping={"status": "scheduled", "origin": "q"})
+                pipeline.hset(keys.job(ids[index]), mapping={"status": "scheduled", "origin": "q", "data": CALL})
                 pipeline.zadd(keys.SCHEDULED_JOBS, {ids[index]: start + over_s * index / number})
             pipeline.execute()
     return ids
@@ -149,6 +153,23 @@ def test_a_leader_killed_in_mid_run_loses_and_doubles_nothing(redis_client: redi
     assert sorted(ready(redis_client)) == sorted(ids)
     following.send(signal.SIGTERM)
     assert following.ended(LIMIT_S) == 0
+
+
+def test_a_leader_frozen_past_its_lease_in_mid_run_does_no_harm_when_it_wakes(
+    redis_client: redis.Redis, processes: Processes
+) -> None:
+    one, two = (processes.start("python", "-m", "scheduler") for _ in range(2))
+    frozen = leader_of(redis_client, one, two)
+    ids = hold_many(redis_client, 20_000, time.time() + 1, over_s=7)
+    wait_for(lambda: redis_client.llen(keys.queue("q")) > 3000, LIMIT_S, "the leader promotes")
+    frozen.send(signal.SIGSTOP)
+    assert redis_client.llen(keys.queue("q")) < len(ids), "frozen too late to prove anything"
+    wait_for(lambda: leader_of(redis_client, one, two) is not frozen, LIMIT_S, "the follower takes over")
+    frozen.send(signal.SIGCONT)
+    frozen.prints("leads no longer", LIMIT_S)
+    wait_for(lambda: redis_client.llen(keys.queue("q")) >= len(ids), LIMIT_S, "all are promoted")
+    assert sorted(ready(redis_client)) == sorted(ids)
+    assert redis_client.hget(keys.SCHEDULER, "epoch") == b"2"
 
 
 @pytest.mark.parametrize("signals", [[signal.SIGTERM], [signal.SIGINT], [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]])
