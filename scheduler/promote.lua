@@ -1,46 +1,174 @@
 --! include push.lua
--- promote.lua: moves due jobs from where they wait to their queues, in each set the longest due first.
--- The first set is rq-scheduler's; the definitions of periodic jobs in it stay and are returned, to be fired.
--- KEYS 1 turnstile:periodic  2 rq:scheduler:scheduled_jobs  3.. rq:scheduled:<q>
--- ARGV 1 now (s)  2 how many at most  3 seconds to put off a job that cannot be moved
---      4.. for each of KEYS 2.., the queue of a job that names none
--- RETURNS [entries looked at, jobs promoted, [definition, fire time, ...], ids of stock clients' periodic jobs,
---      [id that cannot be moved, error, ...]]
--- COST O(k + n log m) for k sets and n due
-local now, limit, put_off = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local ENDED = {finished = true, failed = true, canceled = true, stopped = true, started = true}
-local looked, promoted, definitions, once, broken = 0, 0, {}, {}, {}
+-- promote.lua: moves due jobs from where they wait to their queues, the longest due first across all sets: rq-scheduler's, and
+-- RQ's rq:scheduled:<q> of every queue that is known. An idle call is one read of each set.
+--
+-- Periodic jobs in rq-scheduler's set stay there and are returned: somebody else decides what they do at their time.
+-- Ids without a job are removed. A job that cannot be read, or whose queue is no list, goes to rq:failed:<q> with the reason; a
+-- key that is no hash is kept as turnstile:unreadable:<id>, for 30 days.
+-- Nothing is written before all is read, and what a full Redis refuses comes first: it refuses the whole batch.
+-- KEYS 1 turnstile:periodic  2 rq:scheduler:scheduled_jobs  3 rq:queues
+-- ARGV 1 now (s)  2 how many at most, from each set its share  3 how many periodic jobs more may be in the way
+-- RETURNS [jobs promoted, ids removed that have no job, 1 when more is due, the next due time after now (s) or '',
+--      [definition, due at, ...], [periodic job of a stock client, due at, ...], [unreadable id, queue, reason, ...]]
+-- COST O(k + n log(n m)) for k sets and n moved; LPOS only for jobs that say that they are queued already
+local now, limit, in_the_way = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local MIN_SHARE, MAX_SEARCHED, KEEP_S = 16, 200000, 30 * 86400
+local DONE = {finished = true, failed = true, canceled = true, stopped = true, started = true}
+local call = redis.call
+local stock, sets, due_sets, next_at = KEYS[2], {KEYS[2]}, {}, math.huge
+local fallback = {[stock] = 'default'} -- set -> the queue of a job that names none
+for _, key in ipairs(call('SMEMBERS', KEYS[3])) do
+  local queue = string.match(key, '^rq:queue:(.+)$')
+  if queue then
+    sets[#sets + 1] = 'rq:scheduled:' .. queue
+    fallback[sets[#sets]] = queue
+  end
+end
+for _, set in ipairs(sets) do
+  local score = call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]
+  if score and tonumber(score) <= now then
+    due_sets[#due_sets + 1] = set
+  elseif score then
+    next_at = math.min(next_at, tonumber(score))
+  end
+end
 
-local function move(set, id, score)
+-- The first of each due set. Beyond the last one of a set that has more, nobody knows yet what is next.
+local due, horizon, more = {}, math.huge, 0
+for _, set in ipairs(due_sets) do
+  local share = math.max(MIN_SHARE, math.ceil(limit / #due_sets)) + (set == stock and in_the_way or 0)
+  local found = call('ZRANGEBYSCORE', set, '-inf', ARGV[1], 'WITHSCORES', 'LIMIT', 0, share)
+  for i = 1, #found, 2 do
+    due[#due + 1] = {tonumber(found[i + 1]), #due, set, found[i], found[i + 1]}
+  end
+  if #found == 2 * share then
+    horizon, more = math.min(horizon, due[#due][1]), 1
+  end
+end
+if #due_sets > 1 then
+  table.sort(due, function(a, b)
+    return a[1] < b[1] or a[1] == b[1] and a[2] < b[2]
+  end)
+end
+
+local seen, removed, places, order, searched = {}, {}, {}, {}, 0
+local promoted, dangling, definitions, foreign, broken, unreadable = 0, 0, {}, {}, {}, {}
+
+-- Whether the job, which says that it is queued, is in its queue. Each search costs the length of the queue.
+local function is_there(id, queue)
+  searched = searched + call('LLEN', 'rq:queue:' .. queue)
+  return waits(id, queue)
+end
+
+-- What rq-scheduler itself asks of a job's meta. Only looked at: nothing that was decoded is written.
+local function is_periodic(meta)
+  if not (meta and (string.find(meta, '"interval"', 1, true) or string.find(meta, '"cron_string"', 1, true))) then
+    return false
+  end
+  local ok, said = pcall(cjson.decode, meta)
+  for _, name in ipairs(ok and type(said) == 'table' and {'interval', 'cron_string'} or {}) do
+    local value = said[name]
+    if value and value ~= cjson.null and value ~= 0 and value ~= '' then
+      return true
+    end
+  end
+  return false
+end
+
+local function sort_out(id, set, score)
   local key = 'rq:job:' .. id
-  if set == 2 and string.sub(id, 1, 5) == 'cron-' and redis.call('SISMEMBER', KEYS[1], string.sub(id, 6)) == 1 then
-    definitions[#definitions + 1] = id
-    definitions[#definitions + 1] = score
+  if set == stock and string.sub(id, 1, 5) == 'cron-'
+    and (call('SISMEMBER', KEYS[1], string.sub(id, 6)) == 1 or redis.pcall('HEXISTS', key, 'definition') == 1) then
+    definitions[#definitions + 1], definitions[#definitions + 2] = id, score
     return
   end
-  local status, origin, front, meta = unpack(redis.call('HMGET', key, 'status', 'origin', 'enqueue_at_front', 'meta'))
-  local queue = origin or ARGV[set + 2]
-  if redis.call('EXISTS', key) == 1 and not ENDED[status] and not (status == 'queued' and waits(id, queue)) then
-    push(id, queue, now, front == '1')
-    promoted = promoted + 1
-    if set == 2 and meta and (string.find(meta, '"interval":', 1, true) or string.find(meta, '"cron_string":', 1, true)) then
-      once[#once + 1] = id
-    end
+  removed[set] = removed[set] or {}
+  if seen[id] then
+    table.insert(removed[set], id)
+    return
   end
-  redis.call('ZREM', KEYS[set], id)
+  seen[id] = true
+  local job = redis.pcall('HMGET', key, 'status', 'origin', 'enqueue_at_front', set == stock and 'meta' or 'status')
+  local status, queue, front, meta = job[1], job[2] or fallback[set], job[3] == '1', job[4]
+  if job.err then
+    broken[#broken + 1] = {id, queue, 'its key held a ' .. call('TYPE', key).ok .. ' instead of a hash', true}
+  elseif call('HEXISTS', key, 'data') == 0 then
+    if call('EXISTS', key) == 0 then
+      dangling = dangling + 1
+    elseif not DONE[status] then
+      broken[#broken + 1] = {id, queue, 'it has no data: neither function nor arguments'}
+    end
+  elseif set == stock and is_periodic(meta) then
+    foreign[#foreign + 1], foreign[#foreign + 2] = id, score
+    return
+  elseif not DONE[status] and not (status == 'queued' and is_there(id, queue)) then
+    local place = places[queue]
+    if not place then
+      place = {RPUSH = {}, LPUSH = {}}
+      places[queue], order[#order + 1] = place, queue
+    end
+    table.insert(front and place.LPUSH or place.RPUSH, id)
+  end
+  table.insert(removed[set], id)
 end
 
-for set = 2, #KEYS do
-  local due = redis.call('ZRANGEBYSCORE', KEYS[set], '-inf', now, 'WITHSCORES', 'LIMIT', 0, limit - looked)
-  for i = 1, #due, 2 do
-    local ok, err = pcall(move, set, due[i], due[i + 1])
-    if not ok then
-      -- First, so that a write which Redis refuses altogether (full, read-only) ends the script with that error.
-      redis.call('ZADD', KEYS[set], 'XX', now + put_off, due[i])
-      broken[#broken + 1] = due[i]
-      broken[#broken + 1] = type(err) == 'table' and err.err or tostring(err)
+for _, entry in ipairs(due) do
+  if entry[1] > horizon or searched > MAX_SEARCHED then
+    more = 1
+    break
+  end
+  sort_out(entry[4], entry[3], entry[5])
+end
+
+local enqueued_at = iso(now)
+for _, queue in ipairs(order) do
+  local n, length = 0, nil
+  for side, ids in pairs(places[queue]) do
+    local answer = #ids > 0 and redis.pcall(side, 'rq:queue:' .. queue, unpack(ids))
+    if answer and type(answer) == 'table' then
+      if not string.find(answer.err, 'WRONGTYPE', 1, true) then
+        return answer
+      end
+      for _, id in ipairs(ids) do
+        broken[#broken + 1] = {id, queue, 'rq:queue:' .. queue .. ' is not a list'}
+      end
+    elseif answer then
+      for _, id in ipairs(ids) do
+        call('HSET', 'rq:job:' .. id, 'status', 'queued', 'origin', queue, 'enqueued_at', enqueued_at)
+      end
+      n, length = n + #ids, answer
     end
-    looked = looked + 1
+  end
+  if n > 0 then
+    announce(queue, now, n, length)
+    promoted = promoted + n
   end
 end
-return {looked, promoted, definitions, once, broken}
+for _, job in ipairs(broken) do
+  local id, queue, reason, is_no_hash = unpack(job)
+  local key = 'rq:job:' .. id
+  if is_no_hash then
+    call('RENAME', key, 'turnstile:unreadable:' .. id)
+    call('EXPIRE', 'turnstile:unreadable:' .. id, KEEP_S)
+  end
+  -- With what RQ's own tools need to read a job.
+  call('HSETNX', key, 'data', '')
+  call('HSETNX', key, 'created_at', enqueued_at)
+  call('HSET', key, 'status', 'failed', 'origin', queue, 'ended_at', enqueued_at, 'error_type', 'Unreadable', 'error', reason,
+    'exc_info', reason)
+  call('PERSIST', key)
+  call('SADD', KEYS[3], 'rq:queue:' .. queue)
+  call('ZADD', 'rq:failed:' .. queue, '+inf', id)
+  count(queue, 'dead', now, 1)
+  unreadable[#unreadable + 1], unreadable[#unreadable + 2], unreadable[#unreadable + 3] = id, queue, reason
+end
+for set, ids in pairs(removed) do
+  if #ids > 0 then
+    call('ZREM', set, unpack(ids))
+  end
+end
+
+for _, set in ipairs(more == 0 and due_sets or {}) do
+  next_at = math.min(next_at, tonumber(call('ZRANGEBYSCORE', set, '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or next_at))
+end
+return {promoted, dangling, more, next_at < math.huge and string.format('%.17g', next_at) or '', definitions, foreign, unreadable}

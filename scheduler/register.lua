@@ -1,17 +1,18 @@
--- register.lua: makes Redis hold a periodic job as the table declares it. Changes nothing when it does already.
--- A fire time that has come but was not fired yet stays, unless the times themselves have changed.
+-- register.lua: makes Redis hold a periodic job as the table declares it. Another type of key in the record's place goes.
 -- KEYS 1 rq:job:<definition>  2 turnstile:periodic:<name>  3 turnstile:periodic  4 rq:scheduler:scheduled_jobs
--- ARGV 1 name  2 definition  3 fields (JSON array)  4 cron  5 time zone  6 the next fire time (s)
--- RETURNS 1 the fire time was set, 0 it stood
+-- ARGV 1 name  2 definition  3 its fields (JSON array)  4 fields of the record (JSON array), the next fire time among them
+--      5 the next fire time that the caller has seen there, empty for none  6 when the next fire is due (s)
+-- RETURNS 1 done, 0 it has been fired in between and nothing was done: to be looked at again
 -- COST O(log n)
-redis.call('DEL', KEYS[1])
-redis.call('HSET', KEYS[1], unpack(cjson.decode(ARGV[3])))
-redis.call('HSET', KEYS[1], 'status', 'scheduled')
-redis.call('SADD', KEYS[3], ARGV[1])
-local cron, zone = unpack(redis.call('HMGET', KEYS[2], 'cron', 'timezone'))
-if cron == ARGV[4] and zone == ARGV[5] and redis.call('ZSCORE', KEYS[4], ARGV[2]) then
+if redis.call('TYPE', KEYS[2]).ok ~= 'hash' then
+  redis.call('DEL', KEYS[2])
+end
+if (redis.call('HGET', KEYS[2], 'next_fire_at') or '') ~= ARGV[5] then
   return 0
 end
-redis.call('HSET', KEYS[2], 'cron', ARGV[4], 'timezone', ARGV[5])
+redis.call('DEL', KEYS[1])
+redis.call('HSET', KEYS[1], unpack(cjson.decode(ARGV[3])))
+redis.call('HSET', KEYS[2], unpack(cjson.decode(ARGV[4])))
+redis.call('SADD', KEYS[3], ARGV[1])
 redis.call('ZADD', KEYS[4], ARGV[6], ARGV[2])
 return 1

@@ -1,23 +1,33 @@
 --! include push.lua
 -- requeue.lua: puts a queued job that is nowhere - in no list, no set of delayed jobs, with no worker - back on its queue,
--- in front. Looks everywhere itself, so a job that turned up in the meantime stays where it is.
+-- in front. Looks everywhere itself, so a job that turned up in the meantime stays where it is; it is asked twice, and a job
+-- that was enqueued in between is another matter. An id parked in `:intermediate` that leads to no queued job is removed.
 -- KEYS 1 rq:job:<id>  2 rq:queue:<q>:intermediate  3 rq:wip:<q>  4.. sets of delayed jobs
--- ARGV 1 job id  2 queue  3 now (s)  4 '1' to requeue it, '0' to look only
--- RETURNS 1 it is nowhere, 0 it is somewhere, has ended or does not exist
--- COST O(n) in the queue's length and the jobs that run
-local id, act = ARGV[1], ARGV[4] == '1'
-local found = redis.call('HGET', KEYS[1], 'status') ~= 'queued' or waits(id, ARGV[2])
+-- ARGV 1 job id  2 queue  3 now (s)  4 what the first look returned; empty for that look
+-- RETURNS when it was enqueued, if it is nowhere (and '-' if that is not known); else nil: it is somewhere, has ended, is gone
+-- COST O(n) in the queue's length and the jobs that run; O(1) for a job that is not queued
+local id, since = ARGV[1], ARGV[4]
+local status, enqueued_at = unpack(redis.call('HMGET', KEYS[1], 'status', 'enqueued_at'))
+if (status or redis.call('EXISTS', KEYS[1]) == 0) and status ~= 'queued' then
+  redis.call('LREM', KEYS[2], 0, id)
+  return nil
+end
 for i = 4, #KEYS do
-  found = found or redis.call('ZSCORE', KEYS[i], id)
+  if redis.call('ZSCORE', KEYS[i], id) then
+    return nil
+  end
 end
-for _, member in ipairs(found and {} or redis.call('ZRANGE', KEYS[3], 0, -1)) do
-  found = found or string.sub(member, 1, #id + 1) == id .. ':'
+for _, member in ipairs(redis.call('ZRANGE', KEYS[3], 0, -1)) do
+  if string.sub(member, 1, #id + 1) == id .. ':' then
+    return nil
+  end
 end
-if found then
-  return 0
+if waits(id, ARGV[2]) then
+  return nil
 end
-if act then
+enqueued_at = enqueued_at and enqueued_at ~= '' and enqueued_at or '-'
+if since == enqueued_at then
   redis.call('LREM', KEYS[2], 0, id)
   push(id, ARGV[2], tonumber(ARGV[3]), true)
 end
-return 1
+return enqueued_at

@@ -1,21 +1,23 @@
 """rq-scheduler's Scheduler on the same keys, with a mover that loses and doubles nothing, and JSON instead of pickle.
 
-For clients its API is rq-scheduler's (`enqueue_in`, `enqueue_at`, `cancel`, `get_jobs`, `count`), but periodic jobs are
-declared in the table. As a process it leads or waits, and does the duties of this folder.
+For clients its API is rq-scheduler's: client.py. As a process it leads or waits, and does the duties of this folder.
 """
 
 import os
 import socket
 import time
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 import redis
-from rq_scheduler import Scheduler
+from rq.job import Job
 
-from jobs.queue.job import JsonJob
 from jobs.queue.periodic import Periodic
+from scheduler.client import SchedulerClient
 from scheduler.duty import Duty, logger
+from scheduler.fires import Fires, Runs
+from scheduler.foreign import Foreign
 from scheduler.loop import Loop
 from scheduler.periodic import Registration
 from scheduler.promote import Promotion
@@ -28,10 +30,8 @@ from scheduler.sweep import Sweep
 from scheduler.trim import Trim
 
 
-class TurnstileScheduler(Scheduler):
+class TurnstileScheduler(SchedulerClient):
     """Any number may run. `table` holds the periodic jobs, `reconcile` is the business's own recovery."""
-
-    job_class = JsonJob
 
     def __init__(
         self,
@@ -45,12 +45,14 @@ class TurnstileScheduler(Scheduler):
         dead_letters_max_age_s: float = 0.0,
         **options: Any,
     ) -> None:
-        super().__init__(queue_name, connection=connection, name=f"{socket.gethostname()}.{os.getpid()}", **options)
+        options.setdefault("name", f"{socket.gethostname()}.{os.getpid()}")
+        super().__init__(queue_name, connection=connection, **options)
         self._server = Server(connection, lease_s)
-        self._promotion = Promotion(connection, table)
+        self._promotion = Promotion(connection, Fires(connection, table).due, Foreign(connection).due)
         self._duties: list[Duty] = [
             Registration(connection, table),
             self._promotion,
+            Runs(connection, table),
             Redrives(connection),
             Sweep(connection),
             Registries(connection),
@@ -60,8 +62,16 @@ class TurnstileScheduler(Scheduler):
         ]
 
     def enqueue_jobs(self) -> None:
-        """Promotes what is due, once."""
-        self._promotion.tick(time.time())
+        """Promotes what is due now, once."""
+        now = time.time()
+        self._promotion.tick(now)
+        while self._promotion.interval_s == 0:
+            self._promotion.tick(now)
+
+    def enqueue_job(self, job: Job) -> None:
+        """Promotes a job that waits, and what is due."""
+        self.change_execution_time(job, datetime.now(UTC))
+        self.enqueue_jobs()
 
     def run(self, burst: bool = False) -> None:
         """Runs until an exception, as which a signal comes, ends it; with `burst` promotes what is due and returns."""

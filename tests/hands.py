@@ -89,11 +89,10 @@ class Hands:
         reclaimed, poison, ghosts = RECLAIM(self.client, [keys.wip(queue)], [queue, repr(at), 100, ending.MAX_CRASHES])
         return [job_id.decode() for job_id in reclaimed], [member.decode() for member in poison], ghosts
 
-    def promote(self, *queues: str) -> int:
-        """Moves every job that waits for its time to its queue, whenever it is due; returns how many."""
-        sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(queue) for queue in queues)]
-        args: list[str | int] = [repr(time.time() + 10**9), 1_000, 60, "default", *queues]
-        return int(PROMOTE(self.client, [keys.PERIODIC, *sets], args)[1])
+    def promote(self, *_queues: str) -> int:
+        """Moves every job that waits for its time to its queue, whichever that is and whenever it is due; returns how many."""
+        args: list[str | int] = [repr(time.time() + 10**9), 1_000, 0]
+        return int(PROMOTE(self.client, [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.QUEUES], args)[0])
 
     @contextmanager
     def _running(self, claim: Claim) -> Iterator[None]:

@@ -15,8 +15,10 @@ from snapshots import changes, snapshot
 from jobs import keys
 from jobs.errors import Permanent
 from jobs.mall import reports
+from jobs.mall.periodic import table
 from jobs.mall.reports import Report
 from jobs.queue import dead_letters
+from jobs.queue.calling import enqueue
 from jobs.settings import Settings
 
 DAY = "2025-11-21"
@@ -94,6 +96,19 @@ def test_without_a_date_the_report_is_yesterdays(settings: Settings, redis_clien
     written = reports.daily_report()
     assert written in {str(before - timedelta(days=1)), str(datetime.now(UTC).date() - timedelta(days=1))}
     assert redis_client.exists(keys.REPORTS_PREFIX + written)
+
+
+def test_the_report_of_a_missed_day_is_made_up_for_when_its_run_comes_days_later(
+    redis_client: redis.Redis, hands: Hands, settings: Settings
+) -> None:
+    fire_at = datetime(2025, 11, 22, 0, 15, tzinfo=UTC).timestamp()
+    report = next(periodic for periodic in table(settings) if periodic.name == "daily-report")
+    for late_days in range(3):
+        enqueue(redis_client, report.task.spec(job_id=f"cron-daily-report-{fire_at + late_days * DAY_S:.0f}"), now=time.time())
+    hands.work_off("default")
+    assert sorted(redis_client.scan_iter(f"{keys.REPORTS_PREFIX}*")) == [
+        f"{keys.REPORTS_PREFIX}2025-11-{day}".encode() for day in (21, 22, 23)
+    ]
 
 
 def old_orders(hands: Hands, floor: Floor) -> dict[str, str]:
