@@ -11,7 +11,7 @@ from jobs.errors import InvalidField
 
 ENTRIES = 10_000
 """About as many are kept, as trail.lua has it."""
-STREAM_ID = re.compile(r"\d{1,20}-\d{1,20}")
+STREAM_ID = re.compile(r"(?!0+-0+$)[0-9]{1,19}-[0-9]{1,19}")
 logger = log.get("audit")
 
 

@@ -1,10 +1,11 @@
 --! include push.lua
 --! include unique.lua
 --! include cancelled.lua
+--! include delayed.lua
 -- cancel.lua: takes a job that has not started out of wherever it waits.
 -- KEYS 1 rq:job:<id>  2 rq:scheduler:scheduled_jobs
 -- ARGV 1 job id  2 now (s)  3 seconds to keep the cancelled job for its readers
--- RETURNS 'cancelled', or why not: 'unknown', 'owned', or the status that forbids it
+-- RETURNS 'cancelled', or why not: 'unknown', 'owned', 'periodic' (the definition of a periodic job), or the status that forbids it
 -- COST O(n) in the queue's length
 local id = ARGV[1]
 local status, queue, owned, limited = unpack(redis.call('HMGET', KEYS[1], 'status', 'origin', 'owned', 'limited'))
@@ -13,6 +14,9 @@ if not status then
 end
 if owned then
   return 'owned'
+end
+if defines(id) then
+  return 'periodic'
 end
 if status ~= 'queued' and status ~= 'scheduled' then
   return status

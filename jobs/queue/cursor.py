@@ -1,6 +1,6 @@
 """Pages through a sorted set, highest score first, by a cursor that survives additions and removals: `<score>:<member>`."""
 
-import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -9,6 +9,7 @@ import redis
 from jobs.errors import InvalidField
 
 STEP = 250
+CURSOR = re.compile(r"[+-]?(inf|[0-9]{1,20}(\.[0-9]{1,20})?(e[+-]?[0-9]{1,2})?):[^\x00-\x1f\x7f]{0,300}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +24,10 @@ class Cursor:
         """Reads a cursor from a request; None is the beginning. Raises InvalidField."""
         if text is None:
             return cls()
-        score, _, member = text.partition(":")
-        try:
-            number = float(score)
-        except ValueError:
-            number = math.nan
-        if math.isnan(number):
+        if not CURSOR.fullmatch(text):
             raise InvalidField("cursor", "not a cursor of this list")
-        return cls(repr(number), member)
+        score, _, member = text.partition(":")
+        return cls(repr(float(score)), member)
 
     def after(self, batch: list[tuple[bytes, float]]) -> list[tuple[str, str]]:
         """Members of a batch that come after the cursor, each with the cursor that stands on it.

@@ -18,6 +18,11 @@ from jobs.queue.progress import Progress
 from jobs.queue.script import beside
 
 CANCEL = beside(__file__, "cancel")
+OWNED = (
+    "the job belongs to an order or a buffer and cannot be cancelled or rescheduled alone; "
+    "cancel the order instead (POST /v1/orders/{id}/cancel)"
+)
+DEFINITION = "it stands for a periodic job and never runs itself: pause the periodic one (POST /v1/schedules/{name}/pause)"
 
 
 class JobView(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -135,7 +140,9 @@ def _check_cancelled(job_id: str, answer: str) -> None:
     if answer == "unknown":
         raise NotFound("job", job_id)
     if answer == "owned":
-        raise Conflict("the job belongs to an order or a buffer and cannot be cancelled alone; cancel the order instead")
+        raise Conflict(OWNED)
+    if answer == "periodic":
+        raise Conflict(DEFINITION)
     if answer not in ("cancelled", "canceled"):
         raise Conflict(f"the job is {answer} and cannot be cancelled", answer)
 
