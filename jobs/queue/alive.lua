@@ -26,3 +26,9 @@ local function condition(id, queue)
   end
   return 'lost'
 end
+
+-- Leaves at most `kept` entries of a member in a list, the first ones; returns how many are gone.
+local function thin(list, member, kept)
+  local n = #redis.call('LPOS', list, member, 'COUNT', 0)
+  return n > kept and redis.call('LREM', list, kept - n, member) or 0
+end

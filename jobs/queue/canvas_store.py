@@ -1,28 +1,32 @@
 """Canvases as they stand in Redis: looked at, cancelled, and healed when a member's job is lost."""
 
-import random
 import re
 from typing import Any
 
 import msgspec
 import redis
 
-from jobs import keys
+from jobs import keys, log
+from jobs.connections import is_away
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue.canvas_effects import TOLD
 from jobs.queue.canvas_program import Kind, Node
 from jobs.queue.job import CANCELLED_TTL_S, JOB_ID
-from jobs.queue.script import beside
+from jobs.queue.script import Argument, beside, exchange, is_stale
 
 CANCEL_JOB = beside(__file__, "cancel")
+LOST = beside(__file__, "canvas_lost")
 MAX_SHOWN_BYTES = 100_000
 """A longer result is not part of a view: its reader asks the handle."""
 MAX_SHOWN_FAILURES = 20
-RECONCILED = 20
-"""Canvases, and members of each, that one pass restarts at most."""
+PAGE = 50
+"""Canvases that one script looks at: with as many members at work as can be, some 15 ms of Redis' time."""
+RESTARTED = 500
+"""So many members are restarted in one pass at most: the scheduler has other duties."""
 STATES = {b"\0": "waiting", b"o": "started", b"s": "started", b"d": "done", b"f": "failed"}
 KINDS = {Kind.JOB: "job", Kind.SEQ: "chain", Kind.PAR: "group"}
 FIELDS = ("status", "total", "done", "failed", "created_at", "ended_at")
+logger = log.get("canvas")
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -135,21 +139,25 @@ def cancel(client: redis.Redis, canvas_id: str, now: float) -> None:
 def reconcile(client: redis.Redis, *, now: float, after_s: float) -> list[str]:
     """Restarts the lost members of open canvases in which nothing has happened for `after_s`; what it did, a line each.
 
-    Lost is a member at work whose job is gone from Redis (deleted by hand, say): nobody would hand over from there. A pass
-    looks at some of the canvases, others each time: those that have failed may stand still for ever.
+    Lost is a member at work whose job is gone from Redis (deleted by hand, say): nobody would hand over from there. One whose
+    job is there, but in no list, is found like every other job.
     """
-    still, done = client.zcount(keys.CANVASES_OPEN, "-inf", now - after_s), []
-    offset = random.randrange(max(1, still - RECONCILED + 1))
-    for name in client.zrange(keys.CANVASES_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=RECONCILED):
-        canvas_id = name.decode()
-        jobs = _jobs_at_work(client, canvas_id)
-        with client.pipeline(transaction=False) as pipeline:
-            for job_id in jobs:
-                pipeline.exists(keys.job(job_id))
-            lost = [job_id for job_id, there in zip(jobs, pipeline.execute(), strict=True) if not there]
-        for job_id in lost[:RECONCILED]:
-            if restart(client, canvas_id, int(job_id.rpartition("-")[2]), now):
-                done.append(f"canvas {canvas_id}: the job {job_id} was lost and is made anew")
+    done: list[str] = []
+    still = client.zcount(keys.CANVASES_OPEN, "-inf", now - after_s)
+    for offset in range(still - still % PAGE, -1, -PAGE):  # from the end: what a restart moves shifts no page before it
+        ids = client.zrange(keys.CANVASES_OPEN, "-inf", now - after_s, byscore=True, offset=offset, num=PAGE)
+        found = LOST(client, [keys.canvas(canvas_id.decode()) for canvas_id in ids], [])
+        lost = list(zip(map(bytes.decode, found[::2]), found[1::2], strict=True))[: RESTARTED - len(done)]
+        answers = exchange(client, [(TOLD, *_telling("lost", canvas_id, node, now)) for canvas_id, node in lost]) if lost else []
+        for (canvas_id, node), before in zip(lost, answers, strict=True):
+            if isinstance(before, Exception):
+                if is_away(before) or is_stale(before):
+                    raise before
+                logger.error("lost member not made anew", job_id=f"{canvas_id}-{node}", error=str(before))
+            elif before:
+                done.append(f"canvas {canvas_id}: the job {canvas_id}-{node} was lost and is made anew")
+        if len(done) >= RESTARTED:
+            break
     return done
 
 
@@ -160,8 +168,12 @@ def restart(client: redis.Redis, canvas_id: str, node: int, now: float) -> bool:
 
 def _tell(client: redis.Redis, what: str, canvas_id: str, node: int, now: float) -> bytes:
     """Tells the canvas without a guard; returns the status that it had, empty when nothing came of it."""
-    before: bytes = TOLD(client, [keys.canvas(_checked(canvas_id)), keys.CANVASES_OPEN], [what, node, "", repr(now), ""])
+    before: bytes = TOLD(client, *_telling(what, canvas_id, node, now))
     return before
+
+
+def _telling(what: str, canvas_id: str, node: int, now: float) -> tuple[list[str], list[Argument]]:
+    return [keys.canvas(_checked(canvas_id)), keys.CANVASES_OPEN], [what, node, "", repr(now), ""]
 
 
 def _jobs_at_work(client: redis.Redis, canvas_id: str) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs import log
+from jobs import connections, log
 from jobs.errors import DrainTimeout, JobStopped
 from jobs.queue.appetite import Appetite
 from jobs.queue.bell import Bell
@@ -131,6 +131,7 @@ class Engine:
         self._hang_up()
         self._client.connection_pool.disconnect()  # a server that has become a replica stays one: its name may lead elsewhere
         self._outage.goes_on(error)
+        self._heart.greets = self._heart.greets or isinstance(error, connections.AWAY)
 
     def _hang_up(self) -> None:
         if self._bell.listens:

@@ -2,7 +2,9 @@
 
 import os
 
-from jobs import log
+import redis
+
+from jobs import connections, log
 from jobs.queue.budget import Budget
 from jobs.queue.held import Held
 from jobs.queue.pools import Scaler
@@ -18,15 +20,19 @@ class Heart:
     def __init__(self, around: Surroundings, held: Held, budget: Budget) -> None:
         self._around, self._held, self._budget = around, held, budget
         self._scaler = Scaler(around.range)
-        self._greeted = self._suspended = False
+        self._started = self._suspended = False
+        self.greets = True
+        """Whether Redis may not know what this worker declares: at its start, and after an outage, from which it may come back
+        older."""
         self.size = around.range.min
         self.next_at = float("-inf")
 
     def beat(self, now: float) -> None:
         """Raises RedisError: it is due still then."""
         around = self._around
-        if not self._greeted:
+        if not self._started:
             around.greet(around.client)
+            self.greets = False
         begun, busy = around.executor.begun(), min(self.size, self._held.unended)
         oldest = min(begun, key=begun.__getitem__, default="")
         pulse = around.registration.beat(
@@ -40,8 +46,8 @@ class Heart:
             busy=busy,
             memory_bytes=around.executor.memory_bytes(),
         )
-        if not self._greeted:
-            self._greeted = True
+        if not self._started:
+            self._started = True
             logger.info("worker started", worker=around.name, kind=around.executor.kind, queues=around.queues, pid=os.getpid())
         self.next_at = now + BEAT_S
         self._held.lose(pulse.lost)
@@ -54,3 +60,14 @@ class Heart:
             self.size = size
             around.executor.resize(size)
         self._budget.exchange(around.client, around.registration.clock.now())
+        if self.greets:
+            self._greet_again()
+
+    def _greet_again(self) -> None:
+        """What a full memory refuses waits for the next beat, and keeps the worker from nothing else."""
+        try:
+            self._around.greet(self._around.client)
+            self.greets = False
+        except redis.exceptions.ResponseError as error:
+            if not connections.is_away(error):
+                raise

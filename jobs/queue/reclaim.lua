@@ -6,14 +6,21 @@
 -- job that the next crash would quarantine is a suspect, and is charged with it only if it had begun: suspect.lua.
 -- KEYS 1 rq:wip:<q>
 -- ARGV 1 queue  2 now (s)  3 how many at most  4 crashes in a row that are too many
--- RETURNS [reclaimed job ids, members to bury, number of ghosts removed]
--- COST O(n log m); LPOS over the queue only for a stock worker's job that never started
+-- RETURNS [reclaimed job ids, members to bury, number of ghosts removed: their jobs have ended, wait or are gone]
+-- COST O(n log m); LPOS over the queue only for a stock worker's job that never started, and fewer members then
 local queue, now, limit, max_crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-local reclaimed, poison, ghosts = {}, {}, 0
+local MAX_SEARCHED = 500000 -- entries of the queue, about ten milliseconds
+local reclaimed, poison, ghosts, searched = {}, {}, 0, 0
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit)) do
   local id = string.match(member, '^([^:]+)') or member
   local job_key = 'rq:job:' .. id
-  local status = redis.call('HGET', job_key, 'status')
+  local status = redis.pcall('HGET', job_key, 'status') -- a key that is no hash is no job, and must not cost the others theirs
+  if status == 'queued' then
+    searched = searched + redis.call('LLEN', 'rq:queue:' .. queue)
+  end
+  if searched > MAX_SEARCHED and #reclaimed + #poison + ghosts > 0 then
+    break
+  end
   if status == 'started' or status == 'queued' and not waits(id, queue) then
     local crashes = tonumber(redis.call('HGET', job_key, 'crashes') or 0)
     local execution = string.match(member, ':(.*)$') or ''

@@ -168,6 +168,16 @@ def test_a_step_that_the_order_is_not_at_does_not_begin(redis_client: redis.Redi
     assert changes(before, snapshot(redis_client)) == {}
 
 
+def test_an_end_of_another_step_that_has_the_same_version_changes_nothing(redis_client: redis.Redis, packing: str) -> None:
+    """A worker that began the delivery in a time that Redis has forgotten."""
+    version = step_begin(redis_client, packing, "pack")[0]
+    before = snapshot(redis_client)
+    args = [packing, version, repr(NOW), "delivered", "", '["tracking_number", "T"]', "consume", "", "", ""]
+    assert call(redis_client, "step_end", [keys.order(packing)], args) == 0
+    assert changes(before, snapshot(redis_client)) == {}
+    assert step_end(redis_client, packing, version) == 1
+
+
 def test_a_step_ends_once_and_only_for_the_worker_that_began_last(redis_client: redis.Redis, packing: str) -> None:
     first = step_begin(redis_client, packing, "pack")[0]
     second = step_begin(redis_client, packing, "pack")[0]

@@ -75,6 +75,25 @@ def test_events_whose_count_job_was_lost_get_another_one(redis_client: redis.Red
 
 
 @pytest.mark.usefixtures("_an_entry")
+@pytest.mark.parametrize("place", ["ready", "delayed", "claimed"])
+def test_events_whose_count_job_is_an_entry_without_a_hash_get_another_one(
+    redis_client: redis.Redis, hands: Hands, place: str
+) -> None:
+    if place == "claimed":
+        job_id = hands.must_claim("entries").id
+    else:
+        job_id = redis_client.lrange(keys.queue("entries"), 0, -1)[0].decode()
+    if place == "delayed":
+        redis_client.delete(keys.queue("entries"))
+        redis_client.zadd(keys.scheduled("entries"), {job_id: time.time() + 500})
+    redis_client.delete(keys.job(job_id))
+    assert len(heal(redis_client)) == 1
+    quiet(redis_client)
+    hands.work_off("entries")
+    assert redis_client.hget(keys.ENTRIES, "counted") == b"1"
+
+
+@pytest.mark.usefixtures("_an_entry")
 def test_events_whose_count_job_is_a_dead_letter_get_another_one(redis_client: redis.Redis, hands: Hands) -> None:
     dead = hands.must_claim("entries")
     hands.fail(dead, Permanent("no"))
@@ -163,8 +182,9 @@ def test_an_order_that_is_in_no_buffer_and_has_no_job_goes_back_to_the_buffer(
     redis_client.delete(keys.PICK_BUFFER)
     hands.work_off("picking")
     assert floor.status(order_id) == "accepted"
-    assert heal(redis_client) == [f"order {order_id} (accepted): buffer"]
-    assert len(heal(redis_client)) == 1, "the buffer needs a job"
+    order, job = heal(redis_client)
+    assert order == f"order {order_id} (accepted): buffer"
+    assert job.startswith("turnstile:pick:buffer: job none was lost"), "in the same pass: the buffer needs a job"
     quiet(redis_client)
     hands.work_off("picking")
     assert floor.status(order_id) == "packing"
@@ -181,8 +201,7 @@ def test_an_order_that_is_picked_alone_is_left_alone_and_healed_when_that_job_is
     assert floor.status(order_id) == "picking"
     quiet(redis_client)
     assert lose(redis_client, "picking") == f"{order_id}-pick"
-    assert heal(redis_client) == [f"order {order_id} (picking): buffer"]
-    heal(redis_client)
+    assert heal(redis_client)[0] == f"order {order_id} (picking): buffer"
     hands.work_off("picking")
     assert floor.status(order_id) == "packing"
     floor.check_books()
@@ -270,3 +289,11 @@ def test_more_than_a_page_of_false_entries_is_put_right_in_one_pass(redis_client
     redis_client.zadd(keys.ORDERS_OPEN, {f"ord_{index}": 1 for index in range(number)})
     assert len(heal(redis_client)) == number
     assert not redis_client.exists(keys.ORDERS_OPEN)
+
+
+def test_an_order_that_cannot_be_healed_keeps_no_other_one_from_it(redis_client: redis.Redis, hands: Hands, floor: Floor) -> None:
+    bad, good = at(hands, floor, "pack"), floor.order(("A", 1))
+    hands.work_off("picking")
+    redis_client.delete(keys.queue("packing"), keys.job(f"{bad}-pack"), keys.job(f"{good}-pack"))
+    redis_client.set(keys.job(f"{bad}-pack"), "no hash")
+    assert heal(redis_client) == [f"order {good} (packing): job"]

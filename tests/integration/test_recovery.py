@@ -1,19 +1,22 @@
-"""What was left behind comes back: expired leases, ids that a stock worker dropped, registries that disagree."""
+"""What was left behind comes back: expired leases, registries that disagree. What stock workers dropped: test_sweep.py."""
 
+import itertools
 import time
 
+import pytest
 import redis
 import sample_tasks
 from hands import Hands
 from job_watch import LIMIT_S, result, send, wait_until
 from processes import Processes, wait_for
+from snapshots import changes, snapshot
 
 from jobs import keys
-from jobs.queue import calling, claiming, dead_letters, task
+from jobs.queue import calling, claiming, dead_letters, ending, task
 from jobs.queue.script import QUEUE_DIR, script
+from scheduler import reclaim
 from scheduler.reclaim import RECLAIM, Reclamation
-from scheduler.registries import Registries
-from scheduler.sweep import Sweep, requeue
+from scheduler.registries import COUNT, GHOST_STEPS, STEPS, Registries
 
 EXTEND = script(QUEUE_DIR / "extend.lua")
 LEASE_S = 4.0
@@ -125,6 +128,79 @@ def test_the_leases_of_all_queues_are_looked_at_in_as_many_round_trips_as_those_
     assert reads_of_a_look() == few
 
 
+def test_entries_of_jobs_that_do_not_run_are_removed_and_nothing_runs_again(redis_client: redis.Redis, hands: Hands) -> None:
+    add(redis_client, "finished")
+    hands.finish(hands.must_claim("q"))
+    for job_id, status in {"retries": "scheduled", "dead": "failed", "stopped": "stopped", "waits": "queued"}.items():
+        redis_client.hset(keys.job(add(redis_client, job_id)), "status", status)
+    redis_client.ltrim(keys.queue("q"), -1, -1)
+    redis_client.set(keys.job("planted"), "no hash")
+    ghosts = ("finished", "retries", "dead", "stopped", "waits", "planted", "gone")
+    # As a stock worker writes them, and as ours do.
+    redis_client.zadd(keys.wip("q"), {f"{job_id}:{execution}": NOW for job_id in ghosts for execution in ("0c5f", "6e-0")})
+    before = snapshot(redis_client)
+    duty = Reclamation(redis_client)
+    assert duty.tick(NOW - 1) == {}
+    assert dict(duty.tick(NOW + 1)) == {"reclaimed": 0, "ghosts": 14}
+    assert duty.tick(NOW + 1) == {}
+    assert set(changes(before, snapshot(redis_client))) == {keys.wip("q")}
+    assert ready(redis_client) == ["waits"]
+
+
+def test_a_job_that_cannot_be_quarantined_is_put_off_and_does_not_stand_in_the_way_of_others(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reclaim, "BATCH", 1)
+    bury = ending.bury_crashed
+
+    def refuses(client: redis.Redis, queue: str, member: str, now: float) -> ending.Written:
+        if member.startswith("bad:"):
+            raise ValueError(member)
+        return bury(client, queue, member, now)
+
+    monkeypatch.setattr(ending, "bury_crashed", refuses)
+    add(redis_client, "bad")
+    add(redis_client, "poison")
+    redis_client.hset(keys.job("bad"), "crashes", "2")
+    redis_client.hset(keys.job("poison"), "crashes", "2")
+    claim(redis_client, "e1")
+    claim(redis_client, "e2")
+    duty = Reclamation(redis_client, monotonic=lambda: 0.0)
+    seen = [duty.tick(NOW + 11 + after)["quarantined"] for after in range(3)]
+    assert seen == [0, 1, 0]
+    assert redis_client.zrange(keys.wip("q"), 0, -1, withscores=True) == [(b"bad:e1", NOW + 11 + reclaim.PUT_OFF_S)]
+    monkeypatch.setattr(ending, "bury_crashed", bury)
+    assert duty.tick(NOW + 12 + reclaim.PUT_OFF_S)["quarantined"] == 1
+    assert {letter.id for letter in dead_letters.page(redis_client, group=None, cursor=None, limit=9)[0]} == {"bad", "poison"}
+
+
+def test_a_tick_ends_after_a_while_and_the_next_begins_where_leases_ran_out_first(redis_client: redis.Redis) -> None:
+    for number in range(5):
+        queue = f"q{number}"
+        calling.enqueue(redis_client, carry.spec(job_id=queue, now=NOW, queue=queue), now=NOW)
+        claiming.claim(redis_client, [queue], "w", 10 - number, now=NOW, executions=["e"])
+    instants = itertools.count(0, reclaim.TICK_S / 2.5)
+    duty = Reclamation(redis_client, monotonic=lambda: next(instants))
+    order: list[int] = []
+    while redis_client.exists(*(keys.wip(f"q{number}") for number in range(5))):
+        assert duty.tick(NOW + 11)["reclaimed"] == min(2, 5 - len(order))
+        assert duty.interval_s == 0.0
+        order += [number for number in range(5) if redis_client.llen(keys.queue(f"q{number}")) and number not in order][::-1]
+    assert order == [4, 3, 2, 1, 0]
+
+
+def test_ten_thousand_leases_that_run_out_at_once_are_reclaimed_in_bounded_steps(redis_client: redis.Redis) -> None:
+    ids = [add(redis_client, f"j{number}") for number in range(10_000)]
+    for hundred in range(100):
+        executions = [f"e{hundred}-{number}" for number in range(100)]
+        claiming.claim(redis_client, ["q"], "w", 10, now=NOW, executions=executions)
+    duty, steps = Reclamation(redis_client), list[int]()
+    while not steps or steps[-1]:
+        steps.append(duty.tick(NOW + 11).get("reclaimed", 0))
+    assert steps == [reclaim.BATCH] * (len(ids) // reclaim.BATCH) + [0]
+    assert sorted(ready(redis_client)) == sorted(ids)
+
+
 def test_a_job_that_kills_its_child_three_times_is_quarantined_within_seconds_and_the_worker_lives(
     redis_client: redis.Redis, processes: Processes
 ) -> None:
@@ -140,53 +216,6 @@ def test_a_job_that_kills_its_child_three_times_is_quarantined_within_seconds_an
     assert redis_client.hget(keys.totals("default"), "reclaimed") == b"2"
     assert result(redis_client, send(redis_client, sample_tasks.add.spec(1, 2))) == 3
     assert worker.runs
-
-
-# --- jobs in no list -----------------------------------------------------------------------------
-
-
-def test_an_id_parked_for_ten_seconds_is_requeued_once_in_front(redis_client: redis.Redis) -> None:
-    add(redis_client, "parked")
-    redis_client.lmove(keys.queue("q"), keys.intermediate("q"), "LEFT", "RIGHT")
-    add(redis_client, "b")
-    duty = Sweep(redis_client)
-    assert duty.tick(NOW)["requeued"] == 0
-    assert duty.tick(NOW + 9)["requeued"] == 0
-    assert duty.tick(NOW + 11)["requeued"] == 1
-    assert ready(redis_client) == ["parked", "b"]
-    assert redis_client.llen(keys.intermediate("q")) == 0
-    assert not requeue(redis_client, "q", "parked", NOW)
-
-
-def test_a_parked_id_that_was_started_in_the_meantime_is_left_to_its_worker(redis_client: redis.Redis) -> None:
-    add(redis_client, "a")
-    claim(redis_client, "e1")
-    redis_client.rpush(keys.intermediate("q"), "a")
-    assert not requeue(redis_client, "q", "a", NOW)
-    redis_client.hset(keys.job("a"), "status", "queued")
-    assert not requeue(redis_client, "q", "a", NOW)
-    assert ready(redis_client) == []
-
-
-def test_a_queued_job_that_is_in_no_list_is_found_and_requeued_once(redis_client: redis.Redis) -> None:
-    for job_id in ("lost", "waits", "delayed"):
-        add(redis_client, job_id)
-    redis_client.lrem(keys.queue("q"), 1, "lost")
-    redis_client.lrem(keys.queue("q"), 1, "delayed")
-    redis_client.zadd(keys.scheduled("q"), {"delayed": NOW})
-    redis_client.lpush(keys.queue("q"), add(redis_client, "head", NOW + 5))
-    redis_client.lrem(keys.queue("q"), -1, "head")
-    duty = Sweep(redis_client)
-    assert [duty.tick(NOW + after)["requeued"] for after in (29, 35, 40, 46, 48, 60)] == [0, 0, 0, 1, 0, 0]
-    assert redis_client.zrange(keys.scheduled("q"), 0, -1) == [b"delayed"]
-    assert ready(redis_client) == ["lost", "head", "waits"]
-
-
-def test_a_lost_job_that_belongs_to_a_state_is_left_to_the_reconciler(redis_client: redis.Redis) -> None:
-    redis_client.hset(keys.job(add(redis_client, "a")), "owned", "1")
-    redis_client.delete(keys.queue("q"))
-    duty = Sweep(redis_client)
-    assert sum(duty.tick(NOW + after)["requeued"] for after in (60, 75, 90)) == 0
 
 
 # --- registries ----------------------------------------------------------------------------------
@@ -214,3 +243,47 @@ def test_the_index_of_dead_letters_follows_rqs_registries(redis_client: redis.Re
         Registries(redis_client).tick(NOW + after)
         assert redis_client.zrange(keys.DEAD, 0, -1, withscores=True) == [(b"buried", NOW - 5), (b"stock", NOW)]
     assert redis_client.zrange(keys.failed("q"), 0, -1) == [b"buried", b"stock"]
+
+
+def test_a_hundred_queues_cost_as_many_round_trips_as_one(redis_client: redis.Redis) -> None:
+    def reads_of_a_tick() -> int:
+        duty = Registries(redis_client)
+        duty.tick(NOW)
+        redis_client.config_resetstat()
+        duty.tick(NOW)
+        return int(redis_client.info("stats")["total_reads_processed"])
+
+    redis_client.zadd(keys.failed("q"), {add(redis_client, "a"): NOW})
+    few = reads_of_a_tick()
+    redis_client.sadd(keys.QUEUES, *(keys.queue(f"q{number}") for number in range(100)))
+    assert reads_of_a_tick() <= few + GHOST_STEPS
+
+
+def test_many_letters_of_stock_workers_are_adopted_in_bounded_steps(redis_client: redis.Redis) -> None:
+    ids = [f"j{number}" for number in range(1_000)]
+    with redis_client.pipeline(transaction=False) as pipeline:
+        for job_id in ids:
+            pipeline.hset(keys.job(job_id), mapping={"origin": "q", "status": "failed"})
+        pipeline.zadd(keys.failed("q"), dict.fromkeys(ids, NOW))
+        pipeline.sadd(keys.QUEUES, keys.queue("q"))
+        pipeline.execute()
+    duty, steps = Registries(redis_client), list[int]()
+    while redis_client.zcard(keys.DEAD) < len(ids):
+        steps.append(duty.tick(NOW)["adopted"])
+        assert 0 < steps[-1] <= STEPS
+        assert duty.interval_s < 1 or redis_client.zcard(keys.DEAD) == len(ids)
+    assert sum(steps) == len(ids)
+
+
+def test_ids_without_a_job_leave_rqs_registries_and_those_with_one_stay(redis_client: redis.Redis) -> None:
+    ids = [f"gone{number}" for number in range(3 * COUNT)]
+    registries = (keys.finished("q"), keys.canceled("q"), keys.deferred("q"))
+    redis_client.zadd(keys.scheduled("q"), {"due-later": NOW + 90})
+    for key in registries:
+        redis_client.zadd(key, {**dict.fromkeys(ids, NOW - 61), add(redis_client, "kept"): NOW - 61, "just-now": NOW})
+    duty, removed = Registries(redis_client), 0
+    for _ in range(20):
+        removed += duty.tick(NOW)["ghosts"]
+    assert removed == len(registries) * len(ids)
+    assert [redis_client.zrange(key, 0, -1) for key in registries] == [[b"kept", b"just-now"]] * len(registries)
+    assert redis_client.zcard(keys.scheduled("q")) == 1
