@@ -16,14 +16,14 @@ import signal
 import statistics
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
 import processes
 import redis
 from contenders import plain  # noqa: F401  the jobs name its function
-from killing import Ground, Process, ground, wait_for
+from killing import ground, wait_for
 from server import about
 
 from jobs import keys
@@ -106,20 +106,17 @@ def _ping(url: str, pipe: Connection) -> None:
     pipe.send(longest)
 
 
-class Pinger:
-    """The other client."""
+def pinging(url: str) -> Callable[[], float]:
+    """Starts the other client; what is returned ends it, and says its longest wait."""
+    pipe, other = multiprocessing.Pipe()
+    multiprocessing.Process(target=_ping, args=(url, other), daemon=True).start()
 
-    def __init__(self, url: str) -> None:
-        self._pipe, other = multiprocessing.Pipe()
-        self._process = multiprocessing.Process(target=_ping, args=(url, other), daemon=True)
-        self._process.start()
-
-    def longest_s(self) -> float:
-        """Ends it."""
-        self._pipe.send("")
-        longest: float = self._pipe.recv()
-        self._process.join()
+    def longest_s() -> float:
+        pipe.send("")
+        longest: float = pipe.recv()
         return longest
+
+    return longest_s
 
 
 def promote(row: Row, jobs: int) -> Promoted:
@@ -132,10 +129,10 @@ def promote(row: Row, jobs: int) -> Promoted:
         hold(client, ((f"job-{index:032d}", due_at) for index in range(number)), row.place)
         if time.time() > due_at or client.llen(keys.queue(QUEUE)):
             sys.exit("the jobs were due before they were written")
-        pinger = Pinger(base.server.url)
+        longest_s = pinging(base.server.url)
         time.sleep(QUIET_S)  # not for a condition: what the machine itself makes a client wait
-        quiet_s = pinger.longest_s()
-        pinger = Pinger(base.server.url)
+        quiet_s = longest_s()
+        longest_s = pinging(base.server.url)
         seen: list[tuple[float, int]] = []
 
         def is_done() -> bool:
@@ -147,7 +144,7 @@ def promote(row: Row, jobs: int) -> Promoted:
         wait_for(is_done, LIMIT_S, f"{row.title} promotes")
         (first_at, first), (last_at, _all) = seen[0], seen[-1]
         rate = (number - first) / (last_at - first_at) if number > first else number / (last_at - due_at)
-        return Promoted(last_at - due_at, rate, quiet_s, pinger.longest_s())
+        return Promoted(last_at - due_at, rate, quiet_s, longest_s())
 
 
 def compare(rounds: int, jobs: int) -> None:
@@ -180,9 +177,8 @@ def idle(waiting: int) -> None:
         if waiting:
             far = time.time() + 86_400
             for first in range(0, waiting, 10_000):
-                client.zadd(
-                    keys.SCHEDULED_JOBS, {f"job-{index:032d}": far + index / 1000 for index in range(first, first + 10_000)}
-                )
+                part = range(first, first + 10_000)
+                client.zadd(keys.SCHEDULED_JOBS, {f"job-{index:032d}": far + index / 1000 for index in part})
         time.sleep(2)  # not for a condition: what the start costs is not to be measured
         pid = base.started[0].pid
 
@@ -218,12 +214,6 @@ def lateness(client: redis.Redis, delay_s: float) -> list[float]:
     return sorted(late)
 
 
-def leader(base: Ground) -> Process:
-    """The one that leads."""
-    pid = base.server.client.get(keys.SCHEDULER_LOCK) and base.server.client.hget(keys.SCHEDULER, "pid")
-    return next(process for process in base.started if str(process.pid).encode() == pid)
-
-
 def race(jobs: int) -> bool:
     """Two of ours; whether every job was promoted once."""
     with ground(aof_always=False, TURNSTILE_LOG_LEVEL="WARNING") as base:
@@ -235,7 +225,8 @@ def race(jobs: int) -> bool:
         ids = [f"j{index}" for index in range(jobs)]
         hold(client, ((job_id, start + RACE_S * index / jobs) for index, job_id in enumerate(ids)), keys.SCHEDULED_JOBS)
         wait_for(lambda: client.llen(keys.queue(QUEUE)) > jobs // 4, LIMIT_S, "a quarter is promoted")
-        frozen, epoch = leader(base), client.hget(keys.SCHEDULER, "epoch")
+        pid, epoch = client.hmget(keys.SCHEDULER, "pid", "epoch")
+        frozen = next(process for process in base.started if str(process.pid).encode() == pid)
         frozen.send_signal(signal.SIGSTOP)
         left = client.zcount(keys.SCHEDULED_JOBS, start, start + RACE_S)
         wait_for(lambda: client.hget(keys.SCHEDULER, "epoch") != epoch, LIMIT_S, "the other one leads")

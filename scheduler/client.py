@@ -27,10 +27,8 @@ Function = Callable[..., Any] | str
 Until = datetime | timedelta | float | None
 
 RENAMED = {"job_id": "id", "job_ttl": "ttl", "job_result_ttl": "result_ttl", "job_description": "description"}
-OPTIONS = (
-    *("timeout", "depends_on", "meta", "queue_name", "at_front"),
-    *("on_success", "on_failure", "on_stopped", "retry", "failure_ttl"),
-)
+OPTIONS = ("timeout", "depends_on", "meta", "queue_name", "at_front", "retry", "failure_ttl")
+CALLBACKS = ("on_success", "on_failure", "on_stopped")
 KEPT = -1
 """rq-scheduler's `result_ttl` of a periodic job: a stock worker that runs the definition itself does not let it expire."""
 
@@ -41,9 +39,8 @@ class SchedulerClient(Scheduler):
     job_class = JsonJob
 
     def enqueue_at(self, scheduled_time: datetime, func: Function, *args: Any, **kwargs: Any) -> Job:
-        """Enqueues a function at a time; naive ones are UTC. OPTIONS and RENAMED are the job's, not its function's."""
-        options = {name: kwargs.pop(name) for name in OPTIONS if name in kwargs}
-        options |= {new: kwargs.pop(old) for old, new in RENAMED.items() if old in kwargs}
+        """Enqueues a function at a time; naive ones are UTC. OPTIONS, CALLBACKS and RENAMED are the job's."""
+        options = {RENAMED.get(name, name): kwargs.pop(name) for name in (*OPTIONS, *CALLBACKS, *RENAMED) if name in kwargs}
         return self._put(_instant(scheduled_time), func, args, kwargs, **options)
 
     def enqueue_in(self, time_delta: timedelta, func: Function, *args: Any, **kwargs: Any) -> Job:
@@ -144,9 +141,7 @@ class SchedulerClient(Scheduler):
         result_ttl: int | None = None,
         **options: Any,
     ) -> Job:
-        if timing is not None and result_ttl is None:
-            result_ttl = KEPT
-        times = msgspec.to_builtins(timing) if timing is not None else {}
+        times: dict[str, Any] = {} if timing is None else msgspec.to_builtins(timing)
         job = self.job_class.create(
             func,
             args=args,
@@ -154,7 +149,7 @@ class SchedulerClient(Scheduler):
             id=id,
             origin=queue_name or self.queue_name,
             meta={**(meta or {}), **times},
-            result_ttl=result_ttl,
+            result_ttl=KEPT if result_ttl is None and times else result_ttl,
             connection=self.connection,
             status=JobStatus.SCHEDULED,
             **options,
@@ -165,7 +160,8 @@ class SchedulerClient(Scheduler):
             job.enqueue_at_front = True
         named = timing is None or id is not None
         if not named:
-            job.id = f"periodic-{_digest(job.origin, job.data, msgspec.json.encode(timing))}"
+            what = b"\n".join([job.origin.encode(), job.data, msgspec.json.encode(timing)])
+            job.id = f"periodic-{hashlib.sha256(what).hexdigest()[:32]}"
         with self.connection.pipeline(transaction=True) as pipeline:
             # The meta of one that is registered already says how often it has still to run.
             job.save(pipeline=pipeline, include_meta=named or job.id not in self)
@@ -185,7 +181,3 @@ def _until(until: Until) -> float | str:
     if isinstance(until, datetime):
         return _instant(until)
     return time.time() + until.total_seconds() if isinstance(until, timedelta) else until
-
-
-def _digest(*parts: str | bytes) -> str:
-    return hashlib.sha256(b"\n".join(part.encode() if isinstance(part, str) else part for part in parts)).hexdigest()[:32]

@@ -19,9 +19,6 @@ elseif #runs_at > 0 and paused_at then
 elseif #runs_at > 0 and redis.call('EXISTS', KEYS[1]) == 0 then
   return {'unknown', 0, 0, 0}
 end
-redis.call('ZADD', KEYS[4], ARGV[5], definition)
-redis.call('HSET', KEYS[2], 'next_fire_at', ARGV[4])
-redis.call('HINCRBY', KEYS[2], 'missed', ARGV[6])
 local line, known, fired, skipped, waiting = {}, {}, 0, 0, 0
 for at in string.gmatch(waits or '', '%d+') do
   line[#line + 1], known[at] = at, true
@@ -30,7 +27,7 @@ for _, at in ipairs(runs_at) do
   local id = definition .. '-' .. at
   -- A record that was restored may be older than its last runs.
   if not known[at] and redis.call('EXISTS', 'rq:job:' .. id) == 0 then
-    if #line == 0 and not blocked(KEYS[1], KEYS[2], id) then
+    if #line == 0 and not blocked(KEYS[1], KEYS[2], KEYS[3], id) then
       launch(KEYS[1], KEYS[2], KEYS[3], id, at, now)
       fired = fired + 1
     elseif #line < tonumber(ARGV[7]) then
@@ -44,5 +41,8 @@ end
 if waiting > 0 then
   redis.call('HSET', KEYS[2], 'waiting', table.concat(line, ' '))
 end
+redis.call('ZADD', KEYS[4], ARGV[5], definition)
+redis.call('HSET', KEYS[2], 'next_fire_at', ARGV[4])
+redis.call('HINCRBY', KEYS[2], 'missed', ARGV[6])
 redis.call('HINCRBY', KEYS[2], 'skipped', skipped)
 return {'', fired, skipped, waiting}

@@ -8,6 +8,7 @@ import msgspec
 import redis
 
 from jobs import keys
+from jobs.queue import fire_times
 from jobs.queue.periodic import Missed, Overlap, Periodic, definition_id
 from jobs.queue.schedules import Run
 from jobs.queue.script import beside
@@ -45,7 +46,7 @@ def plan(periodic: Periodic, fire_at: float, now: float, *, passed_until: float)
     if fire_at >= in_time_from:
         return Plan((fire_at,), 0, periodic.next_fire(fire_at), waits)
     made_up = {Missed.SKIP: 0, Missed.ONCE: 1, Missed.ALL: periodic.missed_max}[periodic.missed]
-    runs = periodic.latest_fires(fire_at, in_time_from, made_up) if made_up else []
+    runs = fire_times.latest(periodic.fires, fire_at, in_time_from, made_up) if made_up else []
     missed = max(0, periodic.n_fires(fire_at, in_time_from) - len(runs))
     next_at = next(at for at in periodic.fires(in_time_from - 1) if at >= in_time_from)
     return Plan(tuple(runs), missed, next_at, made_up if periodic.missed is Missed.ALL else waits)
@@ -63,27 +64,24 @@ class Fires:
     def due(self, definition_id: str, now: float) -> Counts:
         """Works off all its fire times that are due. What is missing in Redis is put right by the registration."""
         counts: Counter[str] = Counter()
-        periodic = self._table.get(definition_id)
-        if periodic is None:
+        if definition_id not in self._table:
             return {"unknown": 1}
         for _ in range(MAX_AT_ONCE):
-            done = self._next(periodic, definition_id, now)
-            if done is None:
-                break
+            done = self._next(self._table[definition_id], definition_id, now)
             counts.update(done)
             if "fired" not in done:
                 break
         return counts
 
-    def _next(self, periodic: Periodic, definition: str, now: float) -> Counts | None:
-        """Fires the next fire time; None when it is not due."""
+    def _next(self, periodic: Periodic, definition: str, now: float) -> Counts:
+        """Fires the next fire time, if it is due."""
         name = periodic.name
         fire_at, paused_at, resumed_at = self._client.hmget(keys.periodic(name), "next_fire_at", "paused_at", "resumed_at")
         if fire_at is None:
             return {"unknown": 1}
         planned = plan(periodic, float(fire_at), now, passed_until=now if paused_at else float(resumed_at or 0.0))
         if planned is None:
-            return None
+            return {}
         due_at = repr(periodic.due_at(planned.next_at))
         refusal, fired, skipped, waiting = FIRE(
             self._client,
@@ -128,15 +126,13 @@ class Runs:
             raise entries
         read = [(entry, msgspec.json.decode(entry, type=Run)) for entry in entries]
         followed = [(entry, run) for entry, run in read if run.outcome not in ENDED]
-        if not followed:
-            return
         with self._client.pipeline(transaction=False) as pipeline:
             for _entry, run in followed:
                 pipeline.hmget(keys.job(run.job_id), "status", "started_at", "ended_at")
             hashes = pipeline.execute()
         told: list[bytes] = []
         for (entry, run), fields in zip(followed, hashes, strict=True):
-            status, started, ended = (None if field is None else field.decode() for field in fields)
+            status, started, ended = (field and field.decode() for field in fields)
             now_known = run.followed(status, started or "", ended or "")
             if now_known != run:
                 told += entry, msgspec.json.encode(now_known)

@@ -20,7 +20,6 @@ from jobs.queue.script import beside
 from scheduler.duty import Counts, logger
 
 FIRE = beside(__file__, "foreign")
-BURY = beside(__file__, "foreign_bury")
 RESULT_TTL_S = 86_400
 """Of a run whose definition has rq-scheduler's default, for ever: there that keeps the definition, which here runs never."""
 CRON_FIELDS = 5
@@ -46,9 +45,11 @@ class Timing(msgspec.Struct, frozen=True, omit_defaults=True):
     def next_fire(self, fire_at: float, now: float) -> float:
         """The first fire time after both. Raises ValueError for times that cannot be read."""
         if self.interval:
-            if self.interval < 0:
+            next_at = fire_at + self.interval * (math.floor(max(0.0, now - fire_at) / self.interval) + 1)
+            next_at += self.interval if next_at <= now else 0.0  # it was rounded
+            if not max(fire_at, now) < next_at < math.inf:
                 raise ValueError(f"the interval is {self.interval:g} s")
-            return fire_at + self.interval * (math.floor(max(0.0, now - fire_at) / self.interval) + 1)
+            return next_at
         if not self.cron_string:
             raise ValueError("neither an interval nor a cron string")
         cron = ALIASES.get(self.cron_string, self.cron_string)
@@ -75,34 +76,27 @@ class Foreign:
         try:
             said: dict[str, Any] = json.loads(meta or b"")  # RQ's own decoder: what is the user's in it stays as it is
             timing = msgspec.convert(said, Timing)
-            next_at = timing.next_fire(due_at, now)
-        except (msgspec.MsgspecError, ValueError) as error:
-            return self._bury(job_id, (origin or b"default").decode(errors="replace"), meta or b"", str(error), now)
-        left = {} if timing.repeat is None else {"repeat": timing.repeat - 1}
-        last = timing.repeat in (0, 1)
-        outcome = FIRE(
-            self._client,
-            [keys.job(job_id), keys.SCHEDULED_JOBS],
-            [
-                job_id,
-                f"cron-{job_id}-{f'{due_at:.3f}'.rstrip('0').rstrip('.').replace('.', '_')}",
-                repr(now),
-                repr(due_at),
-                repr(next_at),
-                meta,
-                "" if last else json.dumps(said | left),
-                json.dumps({name: value for name, value in said.items() if name not in TIMES}),
-                RESULT_TTL_S,
-            ],
-        ).decode()
-        logger.info(f"rq-scheduler's periodic job {outcome}", job_id=job_id, fire_at=due_at)
+            next_at = repr(timing.next_fire(due_at, now))
+            fire = [next_at, _run_id(job_id, due_at), *_metas(said, timing.repeat), str(RESULT_TTL_S)]
+        except (msgspec.MsgspecError, ArithmeticError, ValueError) as error:
+            fire = ["", str(error)]
+        places = [keys.job(job_id), keys.SCHEDULED_JOBS]
+        outcome = FIRE(self._client, places, [job_id, repr(now), repr(due_at), meta or b"", *fire]).decode()
+        if outcome == "unreadable":
+            logger.error("rq-scheduler's periodic job cannot be read", job_id=job_id, error=fire[1])
+            # A death here leaves it to the duty that reads RQ's failed registries.
+            dead_letters.adopt(self._client, (origin or b"default").decode(errors="replace"), job_id, now)
+        else:
+            logger.info(f"rq-scheduler's periodic job {outcome}", job_id=job_id, fire_at=due_at)
         return {outcome: 1}
 
-    def _bury(self, job_id: str, queue: str, meta: bytes, reason: str, now: float) -> Counts:
-        places = [keys.job(job_id), keys.SCHEDULED_JOBS, keys.failed(queue), keys.QUEUES]
-        if not BURY(self._client, places, [job_id, queue, repr(now), meta, reason]):
-            return {"late": 1}
-        logger.error("rq-scheduler's periodic job cannot be read", job_id=job_id, error=reason)
-        # A death here leaves it to the duty that reads RQ's failed registries.
-        dead_letters.adopt(self._client, queue, job_id, now)
-        return {"unreadable": 1}
+
+def _run_id(job_id: str, fire_at: float) -> str:
+    return f"cron-{job_id}-{f'{fire_at:.3f}'.rstrip('0').rstrip('.').replace('.', '_')}"
+
+
+def _metas(said: dict[str, Any], repeat: int | None) -> tuple[str, str]:
+    """The definition's meta after this fire, empty when it was the last one, and that of the run."""
+    left = said if repeat is None else said | {"repeat": repeat - 1}
+    run = {name: value for name, value in said.items() if name not in TIMES}
+    return "" if repeat in (0, 1) else json.dumps(left), json.dumps(run)

@@ -25,18 +25,10 @@ LOOK_S = 0.5
 class Leader:
     """This process's part in the election. `monotonic` is the clock that measures the lease."""
 
-    def __init__(
-        self,
-        client: redis.Redis,
-        name: str = "",
-        *,
-        lease_s: float = LEASE_S,
-        monotonic: Callable[[], float] = time.monotonic,
-    ) -> None:
+    def __init__(self, client: redis.Redis, name: str = "", *, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._client = client
         self._name = name
         self._token = uuid.uuid4().hex
-        self._lease_s = lease_s
         self._monotonic = monotonic
         self._epoch = ""
         self._until = float("-inf")
@@ -56,13 +48,13 @@ class Leader:
         self._until = float("-inf")
         act_for(self._client, None)  # an epoch that is over would refuse the question
         done = [part for counter, number in (counts or {}).items() for part in (counter, number)]
-        args = [self._token, round(self._lease_s * 1000), self._epoch, self._name, os.getpid(), *done]
+        args = [self._token, round(LEASE_S * 1000), self._epoch, self._name, os.getpid(), *done]
         epoch, lasts_ms = LEAD(self._client, [keys.SCHEDULER_LOCK, keys.SCHEDULER_EPOCH, keys.SCHEDULER], args)
         self.free_in_s = max(0.0, lasts_ms / 1000)
         if epoch:
             self._epoch = epoch.decode()
             # Counted from before the question: Redis starts the lease later than that.
-            self._until = asked_at + self._lease_s
+            self._until = asked_at + LEASE_S
             act_for(self._client, self._epoch)
         return self.leads()
 

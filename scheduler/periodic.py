@@ -4,6 +4,7 @@ Each stands in rq-scheduler's set as a definition, `cron-<name>`, when its next 
 Its record holds the next fire time; a record that was deleted is restored from what this process has last seen of it.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 
 import redis
@@ -17,6 +18,10 @@ from scheduler.duty import Counts, logger, one_item
 REGISTER = beside(__file__, "register")
 UNREGISTER = beside(__file__, "unregister")
 TIMES = ("cron", "timezone", "every_s")
+COUNTS = ("runs", "skipped", "missed")
+INSTANTS = ("next_fire_at", "last_fire_at", "paused_at", "resumed_at")
+FORGET_S = 60.0
+"""A process that has not looked for so long has not led: what it saw last is not what was."""
 
 Fields = dict[str, str]
 
@@ -30,6 +35,7 @@ class Registration:
         self._client = client
         self._table = table
         self._seen: dict[str, Fields] = {}
+        self._looked_at = -math.inf
 
     def tick(self, now: float) -> Counts:
         """Registers every job of the table and removes those that are in it no longer."""
@@ -42,19 +48,21 @@ class Registration:
             members, *answers = pipeline.execute(raise_on_error=False)
         if isinstance(members, Exception):
             raise members
-        registered = {member.decode(errors="replace") for member in members}
+        if now - self._looked_at > FORGET_S:
+            self._seen.clear()
+        self._looked_at = now
         for periodic, job, record, score in zip(self._table, answers[0::3], answers[1::3], answers[2::3], strict=True):
             with one_item("periodic job not registered", periodic=periodic.name):
-                stands = _text(job), score if periodic.name in registered else None
+                stands = _text(job), score if periodic.name.encode() in members else None
                 self._register(periodic, _text(record), stands, now)
-        for name in sorted(registered - {periodic.name for periodic in self._table}):
-            self._remove(name)
-            logger.info("periodic job removed", periodic=name)
+        for member in sorted(members - {periodic.name.encode() for periodic in self._table}):
+            self._remove(member)
         return {}
 
-    def _register(self, periodic: Periodic, record: Fields, stands: tuple[Fields, float | None], now: float) -> None:
+    def _register(self, periodic: Periodic, found: Fields, stands: tuple[Fields, float | None], now: float) -> None:
         """Writes only what is not as it should be; `stands` are the definition and when it is due, None when it is not known."""
-        name, spec = periodic.name, periodic.definition()
+        name, spec, spoilt = periodic.name, periodic.definition(), not _is_readable(found)
+        record = {} if spoilt else found
         before = record if "next_fire_at" in record else {**self._seen.get(name, {}), **record}
         declared = _declared(periodic)
         same_times = all(before.get(field) == declared[field] for field in TIMES)
@@ -70,13 +78,16 @@ class Registration:
             return
         places = [keys.job(spec.id), keys.periodic(name), keys.PERIODIC, keys.SCHEDULED_JOBS]
         hashes = JSON.encode(flattened(definition)), JSON.encode(flattened(changes))
-        if REGISTER(self._client, places, [name, spec.id, *hashes, record.get("next_fire_at", ""), repr(due_at)]):
+        times = found.get("next_fire_at", ""), repr(due_at)
+        if REGISTER(self._client, places, [name, spec.id, *hashes, *times, int(spoilt)]):
             logger.info("periodic job registered", periodic=name, next_fire_at=fire_at, **{f: declared[f] for f in TIMES})
 
-    def _remove(self, name: str) -> None:
+    def _remove(self, member: bytes) -> None:
+        name = member.decode(errors="replace")
         definition = definition_id(name)
         places = [keys.job(definition), keys.periodic(name), keys.periodic_runs(name), keys.PERIODIC, keys.SCHEDULED_JOBS]
-        UNREGISTER(self._client, places, [name, definition])
+        UNREGISTER(self._client, places, [member, definition])
+        logger.info("periodic job removed", periodic=name)
 
 
 def _declared(periodic: Periodic) -> Fields:
@@ -96,3 +107,12 @@ def _text(found: object) -> Fields:
     if not isinstance(found, Mapping):
         return {}
     return {field.decode(errors="replace"): value.decode(errors="replace") for field, value in found.items()}
+
+
+def _is_readable(record: Fields) -> bool:
+    try:
+        return all(math.isfinite(float(record.get(field, 0))) for field in INSTANTS) and all(
+            record.get(field, "0").isdecimal() for field in COUNTS
+        )
+    except ValueError:
+        return False

@@ -1,23 +1,25 @@
 --! include push.lua
+--! include delayed.lua
+--! include unreadable.lua
 -- promote.lua: moves due jobs from where they wait to their queues, the longest due first across all sets: rq-scheduler's, and
 -- RQ's rq:scheduled:<q> of every queue that is known. An idle call is one read of each set.
 --
 -- Periodic jobs in rq-scheduler's set stay there and are returned: somebody else decides what they do at their time.
--- Ids without a job are removed. A job that cannot be read, or whose queue is no list, goes to rq:failed:<q> with the reason; a
--- key that is no hash is kept as turnstile:unreadable:<id>, for 30 days.
+-- Ids without a job are removed; in RQ's registries after a second, since RQ writes the id before the job. A job that cannot be
+-- read, or whose queue is no list, goes to rq:failed:<q> with the reason; a key that is no hash is kept as
+-- turnstile:unreadable:<id>, for 30 days.
 -- Nothing is written before all is read, and what a full Redis refuses comes first: it refuses the whole batch.
--- KEYS 1 turnstile:periodic  2 rq:scheduler:scheduled_jobs  3 rq:queues
+-- KEYS 1 rq:scheduler:scheduled_jobs  2 rq:queues
 -- ARGV 1 now (s)  2 how many at most, from each set its share  3 how many periodic jobs more may be in the way
 -- RETURNS [jobs promoted, ids removed that have no job, 1 when more is due, the next due time after now (s) or '',
---      [definition, due at, ...], [periodic job of a stock client, due at, ...], [unreadable id, queue, reason, ...]]
--- COST O(k + n log(n m)) for k sets and n moved; LPOS only for jobs that say that they are queued already
+--      [[periodic job, due at, 1 for a definition of the table, 0 for a stock client's], ...], [[unreadable id, queue, reason], ...]]
+-- COST O(k + n log(n m)) for k sets and n moved
 local now, limit, in_the_way = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local MIN_SHARE, MAX_SEARCHED, KEEP_S = 16, 200000, 30 * 86400
-local DONE = {finished = true, failed = true, canceled = true, stopped = true, started = true}
+local MIN_SHARE, KEEP_S = 16, 30 * 86400
 local call = redis.call
-local stock, sets, due_sets, next_at = KEYS[2], {KEYS[2]}, {}, math.huge
+local stock, sets, due_sets, next_at = KEYS[1], {KEYS[1]}, {}, math.huge
 local fallback = {[stock] = 'default'} -- set -> the queue of a job that names none
-for _, key in ipairs(call('SMEMBERS', KEYS[3])) do
+for _, key in ipairs(call('SMEMBERS', KEYS[2])) do
   local queue = string.match(key, '^rq:queue:(.+)$')
   if queue then
     sets[#sets + 1] = 'rq:scheduled:' .. queue
@@ -25,7 +27,7 @@ for _, key in ipairs(call('SMEMBERS', KEYS[3])) do
   end
 end
 for _, set in ipairs(sets) do
-  local score = call('ZRANGE', set, 0, 0, 'WITHSCORES')[2]
+  local score = redis.pcall('ZRANGE', set, 0, 0, 'WITHSCORES')[2] -- one of another type, which the doctor names, stops no other
   if score and tonumber(score) <= now then
     due_sets[#due_sets + 1] = set
   elseif score then
@@ -51,35 +53,15 @@ if #due_sets > 1 then
   end)
 end
 
-local seen, removed, places, order, searched = {}, {}, {}, {}, 0
-local promoted, dangling, definitions, foreign, broken, unreadable = 0, 0, {}, {}, {}, {}
+local seen, removed, put_off, places, order = {}, {}, {}, {}, {}
+local promoted, dangling, periodic, broken, unreadable = 0, 0, {}, {}, {}
 
--- Whether the job, which says that it is queued, is in its queue. Each search costs the length of the queue.
-local function is_there(id, queue)
-  searched = searched + call('LLEN', 'rq:queue:' .. queue)
-  return waits(id, queue)
-end
-
--- What rq-scheduler itself asks of a job's meta. Only looked at: nothing that was decoded is written.
-local function is_periodic(meta)
-  if not (meta and (string.find(meta, '"interval"', 1, true) or string.find(meta, '"cron_string"', 1, true))) then
-    return false
-  end
-  local ok, said = pcall(cjson.decode, meta)
-  for _, name in ipairs(ok and type(said) == 'table' and {'interval', 'cron_string'} or {}) do
-    local value = said[name]
-    if value and value ~= cjson.null and value ~= 0 and value ~= '' then
-      return true
-    end
-  end
-  return false
-end
-
+-- What says that it was enqueued is not enqueued again. It is not looked for in its queue, which takes as long as that is; if it
+-- is nowhere, the sweep requeues it.
 local function sort_out(id, set, score)
   local key = 'rq:job:' .. id
-  if set == stock and string.sub(id, 1, 5) == 'cron-'
-    and (call('SISMEMBER', KEYS[1], string.sub(id, 6)) == 1 or redis.pcall('HEXISTS', key, 'definition') == 1) then
-    definitions[#definitions + 1], definitions[#definitions + 2] = id, score
+  if set == stock and defines(id) then
+    periodic[#periodic + 1] = {id, score, 1}
     return
   end
   removed[set] = removed[set] or {}
@@ -94,14 +76,19 @@ local function sort_out(id, set, score)
     broken[#broken + 1] = {id, queue, 'its key held a ' .. call('TYPE', key).ok .. ' instead of a hash', true}
   elseif call('HEXISTS', key, 'data') == 0 then
     if call('EXISTS', key) == 0 then
+      -- RQ's times are whole seconds: a fraction says that it was put off before.
+      if set ~= stock and not string.find(score, '.', 1, true) then
+        table.insert(put_off, {set, id})
+        return
+      end
       dangling = dangling + 1
-    elseif not DONE[status] then
+    elseif not NOT_DELAYED[status] then
       broken[#broken + 1] = {id, queue, 'it has no data: neither function nor arguments'}
     end
-  elseif set == stock and is_periodic(meta) then
-    foreign[#foreign + 1], foreign[#foreign + 2] = id, score
+  elseif set == stock and repeats(meta) then
+    periodic[#periodic + 1] = {id, score, 0}
     return
-  elseif not DONE[status] and not (status == 'queued' and is_there(id, queue)) then
+  elseif not NOT_DELAYED[status] and not (status == 'queued' and (call('HGET', key, 'enqueued_at') or '') ~= '') then
     local place = places[queue]
     if not place then
       place = {RPUSH = {}, LPUSH = {}}
@@ -113,8 +100,7 @@ local function sort_out(id, set, score)
 end
 
 for _, entry in ipairs(due) do
-  if entry[1] > horizon or searched > MAX_SEARCHED then
-    more = 1
+  if entry[1] > horizon then
     break
   end
   sort_out(entry[4], entry[3], entry[5])
@@ -146,21 +132,19 @@ for _, queue in ipairs(order) do
 end
 for _, job in ipairs(broken) do
   local id, queue, reason, is_no_hash = unpack(job)
-  local key = 'rq:job:' .. id
   if is_no_hash then
-    call('RENAME', key, 'turnstile:unreadable:' .. id)
-    call('EXPIRE', 'turnstile:unreadable:' .. id, KEEP_S)
+    local kept, n = 'turnstile:unreadable:' .. id, 1
+    while call('RENAMENX', 'rq:job:' .. id, kept) == 0 do
+      n = n + 1
+      kept = 'turnstile:unreadable:' .. id .. '-' .. n
+    end
+    call('EXPIRE', kept, KEEP_S)
   end
-  -- With what RQ's own tools need to read a job.
-  call('HSETNX', key, 'data', '')
-  call('HSETNX', key, 'created_at', enqueued_at)
-  call('HSET', key, 'status', 'failed', 'origin', queue, 'ended_at', enqueued_at, 'error_type', 'Unreadable', 'error', reason,
-    'exc_info', reason)
-  call('PERSIST', key)
-  call('SADD', KEYS[3], 'rq:queue:' .. queue)
-  call('ZADD', 'rq:failed:' .. queue, '+inf', id)
-  count(queue, 'dead', now, 1)
-  unreadable[#unreadable + 1], unreadable[#unreadable + 2], unreadable[#unreadable + 3] = id, queue, reason
+  bury(id, queue, reason, now)
+  unreadable[#unreadable + 1] = {id, queue, reason}
+end
+for _, entry in ipairs(put_off) do
+  call('ZADD', entry[1], math.floor(now) + 1.5, entry[2])
 end
 for set, ids in pairs(removed) do
   if #ids > 0 then
@@ -171,4 +155,4 @@ end
 for _, set in ipairs(more == 0 and due_sets or {}) do
   next_at = math.min(next_at, tonumber(call('ZRANGEBYSCORE', set, '(' .. ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, 1)[2] or next_at))
 end
-return {promoted, dangling, more, next_at < math.huge and string.format('%.17g', next_at) or '', definitions, foreign, unreadable}
+return {promoted, dangling, more, next_at < math.huge and string.format('%.17g', next_at) or '', periodic, unreadable}

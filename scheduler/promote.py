@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 
 import redis
 
@@ -58,20 +58,19 @@ class Promotion:
         handed: Handed = {}
         standing = 0
         while True:
-            promoted, dangling, more, next_at, definitions, foreign, unreadable = PROMOTE(
-                self._client, [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.QUEUES], [repr(now), BATCH, standing]
+            promoted, dangling, more, next_at, periodic, unreadable = PROMOTE(
+                self._client, [keys.SCHEDULED_JOBS, keys.QUEUES], [repr(now), BATCH, standing]
             )
-            counts.update(promoted=promoted, dangling=dangling, unreadable=len(unreadable) // 3)
-            for job_id, queue, reason in _rows(unreadable, 3):
-                self._bury(job_id, queue, reason, now)
-            fresh = self._fresh(definitions, handed, now), self._fresh(foreign, handed, now)
-            standing = (len(definitions) + len(foreign)) // 2 - len(fresh[0]) - len(fresh[1])
-            for job_id, _due_at in fresh[0]:
-                with one_item("periodic job not fired", job_id=job_id):
-                    counts.update(self._fire(job_id, now))
-            for job_id, due_at in fresh[1]:
-                with one_item("rq-scheduler's periodic job not fired", job_id=job_id):
-                    counts.update(self._fire_foreign(job_id, due_at, now))
+            counts.update(promoted=promoted, dangling=dangling, unreadable=len(unreadable))
+            for letter in unreadable:
+                self._bury(now, *(text.decode(errors="replace") for text in letter))
+            standing = len(periodic)
+            for member, score, is_ours in periodic:
+                job_id, due_at = member.decode(errors="replace"), float(score)
+                if self._is_fresh((job_id, due_at), handed, now):
+                    standing -= 1
+                    with one_item("periodic job not fired", job_id=job_id):
+                        counts.update(self._fire(job_id, now) if is_ours else self._fire_foreign(job_id, due_at, now))
             if not more or self._monotonic() - began_at >= MAX_TICK_S:
                 break
         self._handed = handed
@@ -79,25 +78,15 @@ class Promotion:
         self.interval_s = 0.0 if more else min(LOOK_S, max(GAP_S, wait_s))
         return counts
 
-    def _fresh(self, found: Sequence[bytes], handed: Handed, now: float) -> list[Place]:
-        """Those of the periodic jobs that were not handed over a moment ago; notes in `handed` when each was."""
-        fresh = []
-        for job_id, due_at in _rows(found, 2):
-            place = job_id, float(due_at)
-            before = handed.get(place, self._handed.get(place, float("-inf")))
-            is_fresh = now - before >= AGAIN_S
-            handed[place] = now if is_fresh else before
-            if is_fresh:
-                fresh.append(place)
-        return fresh
+    def _is_fresh(self, place: Place, handed: Handed, now: float) -> bool:
+        """Whether a periodic job was not handed over a moment ago; notes in `handed` when it was."""
+        before = handed.get(place, self._handed.get(place, float("-inf")))
+        is_fresh = now - before >= AGAIN_S
+        handed[place] = now if is_fresh else before
+        return is_fresh
 
-    def _bury(self, job_id: str, queue: str, reason: str, now: float) -> None:
+    def _bury(self, now: float, job_id: str, queue: str, reason: str) -> None:
         """Gives the dead letter its group and tells its canvas; a death here leaves that to the duty `Registries`."""
         logger.error("due job cannot be read", job_id=job_id, queue=queue, error=reason)
         with one_item("dead letter not adopted", job_id=job_id, queue=queue):
             dead_letters.adopt(self._client, queue, job_id, now)
-
-
-def _rows(flat: Sequence[bytes], width: int) -> Iterator[list[str]]:
-    texts = [part.decode(errors="replace") for part in flat]
-    return (texts[start : start + width] for start in range(0, len(texts), width))

@@ -13,7 +13,7 @@ if not at or paused_at or redis.call('EXISTS', KEYS[1]) == 0 then
   return 0
 end
 local ran = redis.call('EXISTS', 'rq:job:' .. id) == 1 -- before the record, which is older, was restored
-if not ran and blocked(KEYS[1], KEYS[2], id) then
+if not ran and blocked(KEYS[1], KEYS[2], KEYS[3], id) then
   return 0
 end
 redis.call('HSET', KEYS[2], 'waiting', rest)

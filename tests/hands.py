@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from jobs import keys
+from jobs import keys, trace
 from jobs.queue import claiming, ending
 from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Retry, decide
@@ -45,7 +45,7 @@ class Hands:
     def run(self, claim: Claim) -> Any:
         """Runs the job's function as a worker would, and stops before the ending is written."""
         call = claim.call()
-        with self._running(claim):
+        with self._running(claim), trace.within(claim.trace):
             return ending.task_of(claim).function(*call.args, **call.kwargs)
 
     def finish(self, claim: Claim, result: Any = None, *, result_ttl_s: int = 500) -> Written:
@@ -92,7 +92,7 @@ class Hands:
     def promote(self, *_queues: str) -> int:
         """Moves every job that waits for its time to its queue, whichever that is and whenever it is due; returns how many."""
         args: list[str | int] = [repr(time.time() + 10**9), 1_000, 0]
-        return int(PROMOTE(self.client, [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.QUEUES], args)[0])
+        return int(PROMOTE(self.client, [keys.SCHEDULED_JOBS, keys.QUEUES], args)[0])
 
     @contextmanager
     def _running(self, claim: Claim) -> Iterator[None]:

@@ -10,8 +10,8 @@ import redis
 from jobs import keys
 from jobs.errors import InvalidField, NotFound
 from jobs.queue import audit as trail
-from jobs.queue import control, dead_letters, delayed, job_store, overview, redrives, schedule_control
-from jobs.settings import Range
+from jobs.queue import control, dead_letters, delayed, job_store, overview, redrives, schedules
+from jobs.setting_values import Range
 from web.html import utc
 
 Form = Mapping[str, str]
@@ -38,10 +38,6 @@ def _scale_pool(client: redis.Redis, form: Form, by: str) -> None:
     except ValueError as error:
         raise InvalidField("range", str(error)) from None
     control.scale(client, form["target"], wanted, by=by)
-
-
-def _act_on_schedule(action: schedule_control.Action, client: redis.Redis, form: Form, by: str) -> None:
-    schedule_control.act(client, action, form["target"], time.time(), by=by)
 
 
 def _ask_discard(client: redis.Redis, target: str) -> dict[str, Any]:
@@ -72,9 +68,9 @@ ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, Form, str], object]]] = {
     "redrive": ("dead-letters", lambda client, form, by: dead_letters.redrive(client, form["target"], by=by)),
     "redrive-group": ("dead-letters", _redrive_group),
     "discard": ("dead-letters", lambda client, form, by: dead_letters.discard(client, form["target"], by=by)),
-    "run-schedule": ("periodic", partial(_act_on_schedule, "run")),
-    "pause-schedule": ("periodic", partial(_act_on_schedule, "pause")),
-    "resume-schedule": ("periodic", partial(_act_on_schedule, "resume")),
+    "run-schedule": ("periodic", lambda client, form, by: schedules.act(client, "run", form["target"], time.time(), by=by)),
+    "pause-schedule": ("periodic", lambda client, form, by: schedules.act(client, "pause", form["target"], time.time(), by=by)),
+    "resume-schedule": ("periodic", lambda client, form, by: schedules.act(client, "resume", form["target"], time.time(), by=by)),
     "run-delayed": ("delayed", lambda client, form, by: delayed.run_now(client, form["target"], time.time(), by=by)),
     "cancel-delayed": ("delayed", lambda client, form, by: delayed.cancel(client, form["target"], time.time(), by=by)),
     "scale-pool": ("workers", _scale_pool),

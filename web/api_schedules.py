@@ -8,18 +8,16 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.errors import InvalidField, NotFound
-from jobs.queue import delayed, schedule_control, schedules
+from jobs.queue import delayed, schedules
 from jobs.queue.delayed import DelayedPage
 from jobs.queue.job_store import JobView
-from jobs.queue.schedule_control import Action
-from jobs.queue.schedules import Run, Schedule
+from jobs.queue.schedules import Action, Run, Schedule
 from web.api_jobs import JobCreated
 from web.audit import Done, who
 from web.due import Countdown, Instant, due_at
 from web.http import PAGE, answer, call, paging, read_body, read_json
 from web.operation import Operation, Parameter, said
 
-RUNS_SHOWN = 20
 FILTERS = (
     Parameter("task", "only jobs of this task"),
     Parameter("queue", "only jobs of this queue"),
@@ -56,7 +54,7 @@ async def get_schedule(request: Request) -> Response:
     name = request.path_params["name"]
     for one in await call(request, schedules.schedules, time.time()):
         if one.name == name:
-            last_runs = await call(request, schedules.runs, name, RUNS_SHOWN)
+            last_runs = await call(request, schedules.runs, name)
             return answer(ScheduleDetail(**msgspec.structs.asdict(one), last_runs=last_runs))
     raise NotFound("periodic job", name)
 
@@ -81,7 +79,7 @@ async def resume_schedule(request: Request) -> Response:
 
 async def _act(request: Request, action: Action) -> str:
     await read_body(request)
-    return await call(request, schedule_control.act, action, request.path_params["name"], time.time(), by=who(request))
+    return await call(request, schedules.act, action, request.path_params["name"], time.time(), by=who(request))
 
 
 async def get_scheduled(request: Request) -> Response:

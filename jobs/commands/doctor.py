@@ -65,6 +65,5 @@ def _reports(found: list[Finding], left: list[Finding]) -> list[Report]:
     for kind in sorted({finding.kind for finding in found}, key=lambda kind: kind.name):
         of_kind = [finding.target for finding in found if finding.kind is kind]
         remain = [finding.target for finding in left if finding.kind is kind]
-        examples = [" ".join(target) for target in (remain or of_kind)[:EXAMPLES]]
-        reports.append(Report(kind.name, kind.says, kind.mends, len(of_kind), len(remain), examples))
+        reports.append(Report(kind.name, kind.says, kind.mends, len(of_kind), len(remain), (remain or of_kind)[:EXAMPLES]))
     return reports

@@ -10,8 +10,8 @@ import redis
 
 from jobs.commands import redis_command
 from jobs.commands.terminal import operator, printable, table
-from jobs.errors import NotFound
-from jobs.queue import delayed, schedule_control, schedules
+from jobs.errors import InvalidField
+from jobs.queue import delayed, schedules
 from jobs.queue.delayed import Delayed
 from jobs.queue.schedules import Run, Schedule
 
@@ -47,21 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("id")
     when = one.add_mutually_exclusive_group(required=True)
     when.add_argument("--in", dest="countdown_s", type=float, metavar="SECONDS")
-    when.add_argument("--at", type=_instant, metavar="TIME", help="with an offset, as in 2026-11-21T10:15:00+00:00")
+    when.add_argument("--at", type=datetime.fromisoformat, metavar="TIME", help="with an offset, as in 2026-11-21T10:15:00+00:00")
     actions.add_parser("cancel", help="cancel a delayed job: it never runs").add_argument("id")
     for command in actions.choices.values():
         command.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
     return parser
-
-
-def _instant(text: str) -> float:
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if at.tzinfo is None:
-        raise argparse.ArgumentTypeError(f"{text!r} needs an offset, as in 2026-11-21T10:15:00+00:00")
-    return at.timestamp()
 
 
 def _answer(client: redis.Redis, options: argparse.Namespace) -> str:
@@ -73,7 +63,7 @@ def _answer(client: redis.Redis, options: argparse.Namespace) -> str:
             answer = {"schedules": schedules.schedules(client, now)}
             text = table([SCHEDULES, *(_schedule(client, one, now) for one in answer["schedules"])])
         case "runs":
-            answer = {"runs": schedules.runs(client, options.name, 20)}
+            answer = {"runs": schedules.runs(client, options.name)}
             text = table([RUNS, *(_run(one) for one in answer["runs"])])
         case "delayed":
             filters = {name: getattr(options, name) for name in ("task", "queue", "q", "limit", "cursor")}
@@ -94,21 +84,20 @@ def _act(client: redis.Redis, options: argparse.Namespace, now: float) -> dict[s
             delayed.run_now(client, options.id, now, by=who)
             return {"run": options.id}
         case "reschedule":
-            due_at = options.at if options.countdown_s is None else now + options.countdown_s
+            if options.at and options.at.tzinfo is None:
+                raise InvalidField("at", "needs an offset, as in 2026-11-21T10:15:00+00:00")
+            due_at = options.at.timestamp() if options.at else now + options.countdown_s
             delayed.reschedule(client, options.id, due_at, now, by=who)
             return {"rescheduled": options.id, "due": _at(due_at)}
         case "cancel":
             delayed.cancel(client, options.id, now, by=who)
             return {"cancelled": options.id}
-    job_id = schedule_control.act(client, options.action, options.name, now, by=who)
+    job_id = schedules.act(client, options.action, options.name, now, by=who)
     return {options.action: options.name} | ({"job": job_id} if job_id else {})
 
 
 def _schedule(client: redis.Redis, one: Schedule, now: float) -> list[str]:
-    try:
-        last = next(iter(schedules.runs(client, one.name, 1)), None)
-    except NotFound:  # it has left the table since
-        last = None
+    last = schedules.last_run(client, one.name)
     if one.paused_at is not None:
         next_run = "paused"
     elif one.overdue_s > OVERDUE_S:

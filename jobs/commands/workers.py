@@ -11,7 +11,7 @@ from jobs.commands import redis_command
 from jobs.commands.terminal import operator, printable, table
 from jobs.queue import control, overview
 from jobs.queue.overview import WorkerInfo
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 HEAD = ("NAME", "KIND", "QUEUES", "STATE", "BUSY", "RANGE", "MEMORY", "DONE", "FAILED", "HEARTBEAT")
 DEFAULT = "default"

@@ -1,11 +1,11 @@
 --! include order.lua
 -- mend_order.lua: the indexes of an order that do not say what its hash says.
 -- KEYS 1 turnstile:order:<id>  2 turnstile:orders  3 turnstile:orders:open  4.. turnstile:orders:status:<status> of every status
--- ARGV 1 order id  2 '1' to make them say it
+-- ARGV 1 '1' to make them say it  2 order id
 -- RETURNS 'order-fragment' (a hash without status and lines, which is deleted), 'order-gone' (an index leads to no order),
 --      'order-unlisted' (the index of all orders lacks it), 'order-index' (its status, or whether it is open), '' when all is well
 -- COST O(log n)
-local id, act = ARGV[1], ARGV[2] == '1'
+local id, act = ARGV[2], ARGV[1] == '1'
 local status, created_at, updated_at = unpack(redis.call('HMGET', KEYS[1], 'status', 'created_at', 'updated_at'))
 local own = status and 'turnstile:orders:status:' .. status
 local listed, open, wrong = redis.call('ZSCORE', KEYS[2], id), redis.call('ZSCORE', KEYS[3], id), false

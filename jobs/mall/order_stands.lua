@@ -3,11 +3,16 @@
 --! include alive.lua
 -- order_stands.lua: whether an open order has nothing that leads on: no job, and no place in the pick buffer. Writes nothing.
 -- KEYS 1 turnstile:order:<id>  2 turnstile:pick:buffer
--- ARGV 1 order id  2 job id  3 queue, both for the status that comes next  4 that status
--- RETURNS 1 it stands still, 0 it goes on, has ended or has another status
--- COST O(n) in the lengths of the job's queue and of the buffer
-local status = redis.call('HGET', KEYS[1], 'status')
-if status ~= ARGV[4] or ENDED[status] or condition(ARGV[2], ARGV[3]) == 'live' then
+-- ARGV 1 of no meaning  2 order id
+-- RETURNS 1 it stands still, 0 it goes on or has ended
+-- COST O(n) in the lengths of its job's queue and of the buffer
+local LED_BY = {scheduled = '-start', accepted = '-pick', picking = '-pick', packing = '-pack', delivering = '-deliver'}
+local job = LED_BY[redis.call('HGET', KEYS[1], 'status')]
+if not job then
   return 0
 end
-return redis.call('LPOS', KEYS[2], ARGV[1]) and 0 or 1
+job = ARGV[2] .. job
+if condition(job, redis.call('HGET', 'rq:job:' .. job, 'origin') or '') == 'live' then
+  return 0
+end
+return redis.call('LPOS', KEYS[2], ARGV[2]) and 0 or 1

@@ -8,12 +8,12 @@ import msgspec
 import redis
 
 from jobs import keys
-from jobs.mall import footfall, reconcile, steps
-from jobs.mall.orders import ENDED, Status, Step
+from jobs.mall import footfall, reconcile
+from jobs.mall.orders import Status, Step
 from jobs.queue.orphan_entries import KEY_OF_NOTHING, in_zset
 from jobs.queue.orphan_jobs import CHUNK, Places, chunks
-from jobs.queue.orphans import Finding, Kind, Part, Seen, Settle, Target, asked
-from jobs.queue.script import beside
+from jobs.queue.orphans import Finding, Kind, Part, Seen, asked, named
+from jobs.queue.script import Argument, beside
 
 ORDER = beside(__file__, "mend_order")
 PICK = beside(__file__, "mend_pick")
@@ -23,70 +23,31 @@ TRIES = 5
 """How often a sum is taken anew that changed meanwhile."""
 
 
-def _order(name: str) -> Settle:
-    def settle(client: redis.Redis, target: Target, act: bool) -> bool:
-        places = [keys.order(target[0]), keys.ORDERS, keys.ORDERS_OPEN, *STATUSES]
-        said: bytes = ORDER(client, places, [target[0], 0])
-        if act and said.decode() == name:
-            ORDER(client, places, [target[0], 1])
-        return said.decode() == name
-
-    return settle
-
-
-def _pick(client: redis.Redis, target: Target, act: bool) -> int:
-    return int(PICK(client, [keys.order(target[0]), keys.PICK_BUFFER], [target[0], int(act)]))
-
-
-def _stands(client: redis.Redis, target: Target, act: bool) -> bool:
-    """Mended by the reconciler, which does all of them at once."""
-    [order_id] = target
-    status = (client.hget(keys.order(order_id), "status") or b"").decode()
-    if status not in set(Status) or status in ENDED:
-        return False
-    job_id, queue = _next_job(order_id, status)
-    wrong = bool(STANDS(client, [keys.order(order_id), keys.PICK_BUFFER], [order_id, job_id, queue, status]))
-    if wrong and act:
-        reconcile.reconcile(client, now=time.time(), after_s=0.0)
-    return wrong
-
-
-def _next_job(order_id: str, status: str) -> tuple[str, str]:
-    """The job that an open order waits for, and its queue."""
-    if status == Status.SCHEDULED:
-        return f"{order_id}-start", steps.start.queue
-    step, task = {
-        Status.PACKING: (Step.PACK, steps.pack),
-        Status.DELIVERING: (Step.DELIVER, steps.deliver),
-    }.get(Status(status), (Step.PICK, steps.pick))
-    return f"{order_id}-{step}", task.queue
-
-
-def _stock(client: redis.Redis, target: Target, act: bool) -> bool:
+def _stock(client: redis.Redis, places: Sequence[str], args: Sequence[Argument]) -> bool:
     """Whatever changes what an order has reserved changes the stock in the same script: while that stands, so does the sum.
 
     An order that no index leads to is missing in the sum: the indexes are mended before.
     """
-    [sku] = target
-    return _differs(client, keys.STOCK_PREFIX + sku, "reserved", lambda: _reserved(client)[sku], act)
+    sku = places[0].removeprefix(keys.STOCK_PREFIX)
+    return _differs(client, places[0], "reserved", lambda: _reserved(client)[sku], args)
 
 
-def _entries(client: redis.Redis, _target: Target, act: bool) -> bool:
+def _entries(client: redis.Redis, places: Sequence[str], args: Sequence[Argument]) -> bool:
     def there() -> int:
         waiting = footfall.events_in(client.lrange(keys.ENTRIES_BUFFER, 0, -1))
         return int(client.hget(keys.ENTRIES, "counted") or 0) + waiting
 
-    return _differs(client, keys.ENTRIES, "accepted", there, act)
+    return _differs(client, places[0], "accepted", there, args)
 
 
-def _differs(client: redis.Redis, key: str, field: str, total: Callable[[], int], act: bool) -> bool:
+def _differs(client: redis.Redis, key: str, field: str, total: Callable[[], int], args: Sequence[Argument]) -> bool:
     """Whether a number is not the sum that it stands for, taken while nothing changes the key; it is set to the sum then."""
     for _ in range(TRIES):
         with client.pipeline(transaction=True) as pipeline:
             pipeline.watch(key)
             said, wanted = int(client.hget(key, field) or 0), total()
             pipeline.multi()
-            if act and said != wanted:
+            if args[0] and said != wanted:
                 pipeline.hset(key, field, wanted)
             else:
                 pipeline.exists(key)  # the EXEC is refused if the key has changed
@@ -115,67 +76,50 @@ def _reserved(client: redis.Redis) -> Counter[str]:
     return total
 
 
-def _orders(client: redis.Redis, _target: Target, act: bool) -> bool:
-    del act  # the indexes of each order are mended
+def _orders(client: redis.Redis, places: Sequence[str], _args: Sequence[Argument]) -> bool:
+    """Mends nothing: the indexes of each order are mended."""
     with client.pipeline(transaction=True) as pipeline:
-        for key in (keys.ORDERS, *STATUSES):
+        for key in places:
             pipeline.zcard(key)
         all_of_them, *by_status = pipeline.execute()
     return int(all_of_them) != sum(map(int, by_status))
 
 
-GONE = Kind("order-gone", "an index that leads to an order which is gone", "removes the entries", _order("order-gone"))
-UNLISTED = Kind("order-unlisted", "an order that the index of all orders lacks", "adds it", _order("order-unlisted"))
-FRAGMENT = Kind("order-fragment", "an order's hash without an order in it", "deletes it", _order("order-fragment"))
-INDEX = Kind("order-index", "an order that stands in the index of another state", "moves it", _order("order-index"))
-BUFFERED = Kind("pick-buffer", "a place in the pick buffer of an order that does not wait", "gives it up", _pick)
-STANDING = Kind("order-stands", "an open order that nothing leads on", "gives it a job", _stands)
+def _heal(client: redis.Redis, _finding: Finding) -> None:
+    """The reconciler heals all of them at once, as many as it heals in one pass; for the others it is asked again."""
+    reconcile.reconcile(client, now=time.time(), after_s=0.0)
+
+
+GONE = Kind("order-gone", "an index that leads to an order which is gone", "removes the entries", ORDER)
+UNLISTED = Kind("order-unlisted", "an order that the index of all orders lacks", "adds it", ORDER)
+FRAGMENT = Kind("order-fragment", "an order's hash without an order in it", "deletes it", ORDER)
+INDEX = Kind("order-index", "an order that stands in the index of another state", "moves it", ORDER)
+BUFFERED = Kind("pick-buffer", "a place in the pick buffer of an order that does not wait", "gives it up", PICK)
+STANDING = Kind("order-stands", "an open order that nothing leads on", "gives it a job", STANDS, _heal)
 STOCK = Kind("stock-reserved", "reserved stock that is not what the orders hold", "reserves what they hold", _stock, last=True)
 ENTRIES_SUM = Kind("entries-sum", "accepted entries that are not those counted and waiting", "counts the accepted anew", _entries)
 ORDERS_SUM = Kind("orders-sum", "orders that are not the sum of all states", "mends the orders' indexes", _orders)
 
 
+def _looked_at(client: redis.Redis, ids: Sequence[str]) -> Iterator[Finding]:
+    suspects = [Finding(INDEX, (keys.order(order_id), keys.ORDERS, keys.ORDERS_OPEN, *STATUSES), (order_id,)) for order_id in ids]
+    return named(client, suspects, (GONE, UNLISTED, FRAGMENT, INDEX))
+
+
 def _indexed(client: redis.Redis) -> Iterator[Finding]:
-    """What the indexes lead to; and whether what they say of it is so."""
+    """What the indexes lead to, if it is gone: an order that is there is looked at among all keys."""
     for index in (keys.ORDERS, keys.ORDERS_OPEN, *STATUSES):
         for ids in in_zset(client, index):
-            states = asked(client, [("HGET", keys.order(order_id), "status") for order_id in ids])
-            for order_id, state in zip(ids, states, strict=True):
-                said = state.decode() if isinstance(state, bytes) else ""
-                belongs = {keys.ORDERS, keys.STATUS_PREFIX + said} | ({keys.ORDERS_OPEN} if said not in set(ENDED) else set())
-                if not said:
-                    yield Finding(GONE, (order_id,))
-                elif index not in belongs:
-                    yield Finding(INDEX, (order_id,))
-
-
-def _hashes(client: redis.Redis, page: Sequence[Seen]) -> Iterator[Finding]:
-    """Orders that their indexes lack."""
-    states = asked(client, [("HGET", seen.name, "status") for seen in page])
-    for seen, state in zip(page, states, strict=True):
-        if state is None:
-            yield Finding(FRAGMENT, (seen.holds,))
-        elif isinstance(state, bytes):
-            status = state.decode()
-            indexes = [keys.ORDERS, keys.STATUS_PREFIX + status, *([] if status in set(ENDED) else [keys.ORDERS_OPEN])]
-            scores = asked(client, [("ZSCORE", index, seen.holds) for index in indexes])
-            if scores[0] is None:
-                yield Finding(UNLISTED, (seen.holds,))
-            elif None in scores:
-                yield Finding(INDEX, (seen.holds,))
-
-
-def _attempts(client: redis.Redis, page: Sequence[Seen]) -> Iterator[Finding]:
-    exist = asked(client, [("EXISTS", keys.order(seen.holds)) for seen in page])
-    yield from (Finding(KEY_OF_NOTHING, (s.name, keys.order(s.holds))) for s, there in zip(page, exist, strict=True) if not there)
+            exist = asked(client, [("EXISTS", keys.order(order_id)) for order_id in ids])
+            yield from _looked_at(client, [order_id for order_id, there in zip(ids, exist, strict=True) if not there])
 
 
 def _buffered(client: redis.Redis) -> Iterator[Finding]:
     for chunk in chunks(client, keys.PICK_BUFFER):
         ids = [order_id.decode(errors="replace") for order_id in chunk]
         states = asked(client, [("HGET", keys.order(order_id), "status") for order_id in ids])
-        waits = (b"accepted", b"picking")
-        yield from (Finding(BUFFERED, (order_id,)) for order_id, state in zip(ids, states, strict=True) if state not in waits)
+        for order_id in (i for i, state in zip(ids, states, strict=True) if state not in (b"accepted", b"picking")):
+            yield Finding(BUFFERED, (keys.order(order_id), keys.PICK_BUFFER), (order_id,))
 
 
 def _stocks(client: redis.Redis) -> Iterator[Finding]:
@@ -187,12 +131,22 @@ def _stocks(client: redis.Redis) -> Iterator[Finding]:
         for name, number in zip(names, asked(client, [("HGET", name, "reserved") for name in names]), strict=True):
             stocks[name.removeprefix(keys.STOCK_PREFIX)] = int(number or 0) if not isinstance(number, Exception) else 0
     after = _reserved(client)
-    yield from (Finding(STOCK, (sku,)) for sku, number in stocks.items() if before[sku] == after[sku] != number)
+    yield from (
+        Finding(STOCK, (keys.STOCK_PREFIX + sku,)) for sku, number in stocks.items() if before[sku] == after[sku] != number
+    )
 
 
 def _sums(_client: redis.Redis) -> Iterator[Finding]:
     yield Finding(ENTRIES_SUM, (keys.ENTRIES,))
-    yield Finding(ORDERS_SUM, (keys.ORDERS,))
+    yield Finding(ORDERS_SUM, (keys.ORDERS, *STATUSES))
+
+
+def _hashes(client: redis.Redis, page: Sequence[Seen]) -> Iterator[Finding]:
+    return _looked_at(client, [seen.holds for seen in page])
+
+
+def _of_order(_client: redis.Redis, page: Sequence[Seen]) -> Iterator[Finding]:
+    return (Finding(KEY_OF_NOTHING, (seen.name, keys.order(seen.holds))) for seen in page)
 
 
 def part(places: Places) -> Part:
@@ -205,7 +159,7 @@ def part(places: Places) -> Part:
             for order_id, due_at in zip(ids, starts, strict=True):
                 jobs = {f"{order_id}-{step}".encode() for step in (*Step, "start")}
                 if due_at is None and order_id.encode() not in buffered and places.ids.isdisjoint(jobs):
-                    yield Finding(STANDING, (order_id,))
+                    yield Finding(STANDING, (keys.order(order_id), keys.PICK_BUFFER), (order_id,))
 
     whole = [_indexed, _buffered, standing, _stocks, _sums]
-    return Part(whole=whole, named={"order": _hashes, "order_attempts": _attempts, "order_notices": _attempts})
+    return Part(whole=whole, named={"order": _hashes, "order_attempts": _of_order, "order_notices": _of_order})

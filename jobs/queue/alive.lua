@@ -19,9 +19,8 @@ local function condition(id, queue)
   if status == 'failed' and redis.call('ZSCORE', 'rq:failed:' .. queue, id) then
     return 'failed'
   end
-  if waits(id, queue) or redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id)
-      or redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) or redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', id)
-      or leased(queue, id) then
+  if redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) or redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', id)
+      or leased(queue, id) or redis.call('LPOS', 'rq:queue:' .. queue .. ':intermediate', id) or waits(id, queue) then
     return 'live'
   end
   return 'lost'

@@ -21,7 +21,7 @@ import msgspec
 import redis
 import redis.asyncio
 
-from jobs import connections, keys, log
+from jobs import connections, keys, log, trace
 from jobs.errors import CircuitOpen, InvalidField, JobInterrupted
 from jobs.queue.attempts import message
 from jobs.queue.backoff import Backoff, Dead, decide
@@ -167,7 +167,8 @@ class Batch:
         return job_ids, args
 
     def _spec(self, now: float) -> JobSpec:
-        return self.run.spec(job_id=f"{self.name.replace('.', '-')}-{uuid.uuid4().hex}", now=now)
+        with trace.within(""):  # it belongs to the items of many callers
+            return self.run.spec(job_id=f"{self.name.replace('.', '-')}-{uuid.uuid4().hex}", now=now)
 
     def _about_next(self, now: float) -> list[Argument]:
         job = self._spec(now)

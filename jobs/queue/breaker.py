@@ -29,7 +29,7 @@ import redis
 from jobs import keys, log
 from jobs.errors import CircuitOpen, NotFound, Permanent, SoftTimeLimitExceeded, TimeLimitExceeded
 from jobs.queue.script import beside
-from jobs.settings import QUEUE_NAME
+from jobs.setting_values import QUEUE_NAME
 
 BREAKER = beside(__file__, "breaker")
 BUCKETS = 10
@@ -167,12 +167,16 @@ def reset(client: redis.Redis, name: str, now: float) -> None:
 
 
 def states(client: redis.Redis, now: float) -> list[BreakerState]:
-    """All breakers that were ever asked, by name."""
+    """All breakers that were asked within a day, by name; the others are forgotten: names may be those of clients' hosts."""
     names = sorted(name.decode() for name in client.smembers(keys.BREAKERS))
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.hgetall(keys.breaker(name))
-        return [_state(name, fields, now) for name, fields in zip(names, pipeline.execute(), strict=True)]
+        found = dict(zip(names, pipeline.execute(), strict=True))
+    gone = [name for name, fields in found.items() if not fields]
+    if gone:
+        client.srem(keys.BREAKERS, *gone)  # one that is asked right now comes back with its next bucket
+    return [_state(name, fields, now) for name, fields in found.items() if fields]
 
 
 def _state(name: str, fields: Mapping[bytes, bytes], now: float) -> BreakerState:

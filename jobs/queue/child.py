@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from jobs import children, connections, log
+from jobs import children, connections, log, trace
 from jobs.errors import JobInterrupted, JobStopped, TimeLimitExceeded
 from jobs.queue import channel, execution, settling
 from jobs.queue.board import Board
@@ -161,6 +161,7 @@ class Child:
         claim = run.claim
         set_running_job(run.running())
         structlog.contextvars.bind_contextvars(job_id=claim.id, queue=claim.queue, attempt=claim.attempt)
+        trace.enter(claim.trace)
         try:
             self._armed = True
             if self._board.calls != self._calls:

@@ -15,7 +15,7 @@ from jobs.queue.script import Invocation, beside
 CLAIM = beside(__file__, "claim")
 FIELDS = tuple(
     b"status limited acked crashes data task failures attempts backoff_s retry timeout time_limit_s soft_time_limit_s "
-    b"expires_at result_ttl unique canvas".split()
+    b"expires_at result_ttl unique canvas trace".split()
 )
 """What a claim reads of a job's hash, which holds as much again for RQ's tools; claim.lua relies on the first four."""
 

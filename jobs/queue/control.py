@@ -11,7 +11,7 @@ from jobs.errors import Conflict, NotFound, UnknownPool
 from jobs.queue import audit, overview, pools
 from jobs.queue.overview import WorkerInfo
 from jobs.queue.remote import send_restart
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 
 class PoolScale(msgspec.Struct, frozen=True):

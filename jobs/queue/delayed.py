@@ -19,7 +19,6 @@ from jobs.queue.job_store import JobView
 from jobs.queue.overview import queue_names
 from jobs.queue.script import beside
 
-RUN = beside(__file__, "delayed_run")
 MOVE = beside(__file__, "delayed_move")
 PAGE = beside(__file__, "delayed_page")
 STATE = beside(__file__, "delayed_state")
@@ -79,22 +78,16 @@ def page(
     start = Cursor.parse(cursor or "-inf:")
     sets = [keys.SCHEDULED_JOBS, *(keys.scheduled(name) for name in queue_names(client) if queue in (None, name))]
     found: list[Delayed] = []
-    text, last, looked = (q or "").casefold(), (start.score.encode(), start.member.encode()), 0
-    while looked < SEARCHED:
+    text, last = (q or "").casefold(), (start.score.encode(), start.member.encode())
+    for _ in range(0, SEARCHED, STEP):
         batch = PAGE(client, sets, [*last, STEP])
         for job_id, due_at, fields in zip(batch[0::3], batch[1::3], batch[2::3], strict=True):
             if len(found) == limit:
                 return DelayedPage(found, _mark(*last))
             last = due_at, job_id
             job = _delayed(job_id, due_at, fields)
-            if (
-                job
-                and task in (None, job.task)
-                and queue in (None, job.queue)
-                and text in f"{job.id}\n{job.description}".casefold()
-            ):
+            if job and _fits(job, task, queue, text):
                 found.append(job)
-        looked += STEP
         if len(batch) < 3 * STEP:
             return DelayedPage(found)
     return DelayedPage(found, _mark(*last))
@@ -125,9 +118,7 @@ def _delayed(job_id: bytes, due_at: bytes, fields: list[bytes | None]) -> Delaye
 
 def run_now(client: redis.Redis, job_id: str, now: float, *, by: str) -> JobView:
     """Moves it to its queue, with all that it is and has. Raises NotFound, Conflict for a job that does not wait (any more)."""
-    _check(job_id, RUN(client, [keys.job(job_id), keys.SCHEDULED_JOBS], [job_id, repr(now), by]).decode(), "run now")
-    audit.say("run job", who=by, target=job_id)
-    return job_store.get(client, job_id)
+    return _move(client, [job_id, repr(now), "", "run job", by], "run now")
 
 
 def reschedule(client: redis.Redis, job_id: str, due_at: float, now: float, *, by: str) -> JobView:
@@ -139,9 +130,7 @@ def reschedule(client: redis.Redis, job_id: str, due_at: float, now: float, *, b
     if not now < due_at <= now + MAX_AHEAD_S:
         raise InvalidField("at", "must lie ahead, by a year at most; run the job now instead of giving a time that is past")
     what = f"reschedule job to {datetime.fromtimestamp(due_at, UTC):%Y-%m-%dT%H:%M:%SZ}"
-    _check(job_id, MOVE(client, [keys.job(job_id)], [job_id, repr(now), repr(due_at), what, by]).decode(), "rescheduled")
-    audit.say(what, who=by, target=job_id)
-    return job_store.get(client, job_id)
+    return _move(client, [job_id, repr(now), repr(due_at), what, by], "rescheduled")
 
 
 def cancel(client: redis.Redis, job_id: str, now: float, *, by: str) -> JobView:
@@ -151,11 +140,15 @@ def cancel(client: redis.Redis, job_id: str, now: float, *, by: str) -> JobView:
     return job
 
 
-def _check(job_id: str, answer: str, verb: str) -> None:
+def _move(client: redis.Redis, args: list[str], verb: str) -> JobView:
+    job_id, _now, _due_at, what, by = args
+    answer = MOVE(client, [keys.job(job_id), keys.SCHEDULED_JOBS], args).decode()
     if answer == "unknown":
         raise NotFound("job", job_id)
     if answer != "done":
         raise Conflict(REFUSALS.get(answer, f"the job is {answer}: only one that waits for its time can be {verb}"), answer)
+    audit.say(what, who=by, target=job_id)
+    return job_store.get(client, job_id)
 
 
 def state(client: redis.Redis) -> DelayedState:

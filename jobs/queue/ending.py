@@ -59,6 +59,11 @@ class Claim(msgspec.Struct, frozen=True):
         return f"{self.id}:{self.execution}"
 
     @property
+    def trace(self) -> str:
+        """The trace that the job belongs to; empty without one."""
+        return self.hash.get(b"trace", b"").decode(errors="replace")
+
+    @property
     def failures(self) -> int:
         """Attempts that failed since the job was enqueued or redriven."""
         return self.number(b"failures", 0)

@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from jobs import log
+from jobs import log, trace
 from jobs.queue import claiming, ending
 from jobs.queue.acks import Acks, Ended
 from jobs.queue.claiming import Claims
@@ -165,4 +165,5 @@ class Held:
         elif event == "finished":
             level = logger.debug
         duration_s = round(outcome.ended_at - claim.started_at, 3)
-        level(event, job_id=claim.id, queue=claim.queue, attempt=claim.attempt, duration_s=duration_s, **outcome.note())
+        with trace.within(claim.trace):
+            level(event, job_id=claim.id, queue=claim.queue, attempt=claim.attempt, duration_s=duration_s, **outcome.note())

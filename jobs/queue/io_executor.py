@@ -20,7 +20,7 @@ from typing import Any
 
 import structlog
 
-from jobs import children, connections, log
+from jobs import children, connections, log, trace
 from jobs.errors import DrainTimeout, JobInterrupted, SoftTimeLimitExceeded, TimeLimitExceeded
 from jobs.queue import settling
 from jobs.queue.coroutines import Interruptible
@@ -208,6 +208,7 @@ class IoExecutor:
         structlog.contextvars.bind_contextvars(
             job_id=claim.id, queue=claim.queue, attempt=claim.attempt, task=run.execution.task.name
         )
+        trace.enter(claim.trace)
 
     def _settle(self, run: Run, value: Any, error: BaseException | None, soon: Soon | None = None) -> None:
         run.soft_deadline = run.deadline = run.last_deadline = math.inf

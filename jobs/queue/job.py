@@ -78,7 +78,7 @@ class Call:
         """Reads RQ's `data` field. Raises ValueError when it is anything but a JSON call of a function."""
         try:
             path, instance, args, kwargs = msgspec.json.decode(_inflated(data), type=tuple[str, None, list[Any], dict[str, Any]])
-        except (msgspec.DecodeError, ValueError, UnicodeDecodeError, zlib.error) as error:
+        except (msgspec.DecodeError, ValueError, RecursionError, zlib.error) as error:
             raise ValueError(f"the job's data is not a JSON call: {error}") from None
         del instance
         return cls(path, tuple(args), kwargs)

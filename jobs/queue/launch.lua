@@ -4,14 +4,16 @@
 local RUNS_KEPT = 20
 
 -- Whether a run may not begin: the last one has not ended and may not be overlapped, or another job has the lock of a unique
--- task. When it may begin it has the lock.
-local function blocked(definition, record, id)
+-- task. When it may begin it has the lock. Comes before any write: a queue or runs that are no list end the script here.
+local function blocked(definition, record, runs, id)
+  local unique, queue = unpack(redis.call('HMGET', definition, 'unique', 'origin'))
+  redis.call('LLEN', 'rq:queue:' .. queue)
+  redis.call('LLEN', runs)
   local last, overlap = unpack(redis.call('HMGET', record, 'last_job_id', 'overlap'))
   if overlap ~= 'allow' and last and UNFINISHED[redis.call('HGET', 'rq:job:' .. last, 'status')] then
     return true
   end
-  local key = redis.call('HGET', definition, 'unique')
-  return key and lock(key, id, 'done', 0) and true or false
+  return unique and lock(unique, id, 'done', 0) and true or false
 end
 
 local function launch(definition, record, runs, id, fire_at, now)

@@ -1,10 +1,10 @@
 --! include dead.lua
 -- mend_group.lua: a group of dead letters whose size, name or letters are not what the index of all letters says.
 -- KEYS 1 turnstile:dead:group:<group>
--- ARGV 1 group  2 '1' to put it right: letters that are not in the index leave, then it is counted
+-- ARGV 1 '1' to put it right: letters that are not in the index leave, then it is counted  2 group
 -- RETURNS 1 it is wrong, 0 not
 -- COST O(n log n) in the letters of the group
-local group, strangers = ARGV[1], {}
+local group, strangers = ARGV[2], {}
 local members = redis.call('ZRANGE', KEYS[1], 0, -1)
 for _, id in ipairs(members) do
   if not redis.call('ZSCORE', 'turnstile:dead', id) then
@@ -15,7 +15,7 @@ local size, named = tonumber(redis.call('ZSCORE', SIZES, group) or 0), redis.cal
 if #strangers == 0 and size == #members and named == (#members > 0) then
   return 0
 end
-if ARGV[2] == '1' then
+if ARGV[1] == '1' then
   for _, id in ipairs(strangers) do
     redis.call('ZREM', KEYS[1], id)
   end

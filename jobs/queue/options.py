@@ -6,7 +6,8 @@ from typing import Literal, get_args
 from jobs.errors import InvalidField
 from jobs.queue.backoff import Backoff
 from jobs.queue.priorities import base
-from jobs.settings import QUEUE_NAME, current
+from jobs.setting_values import QUEUE_NAME
+from jobs.settings import current
 
 Priority = Literal["high", "normal", "low"]
 DEFAULT_TIME_LIMIT_S = 180.0

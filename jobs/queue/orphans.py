@@ -8,13 +8,15 @@ Memory: the ids of all jobs in lists (about 120 bytes each, for the time of the 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from typing import Any
 
 import redis
 
 from jobs import key_patterns, log
 from jobs.queue import audit
+from jobs.queue.script import Argument, Script, exchange
 
 PAGE = 500
 LOOKS = 2
@@ -22,11 +24,6 @@ LOOK_AGAIN_S = 1.0
 EXAMPLES = 5
 MAX_NOTED = 500
 logger = log.get("doctor")
-
-Target = tuple[str, ...]
-"""What is wrong: ids or keys, as its kind's `settle` understands them."""
-Settle = Callable[[redis.Redis, Target, bool], Any]
-"""Says in one instant whether the target is wrong; with True it is also put right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +33,28 @@ class Kind:
     name: str
     says: str
     mends: str
-    settle: Settle
+    settle: Callable[[redis.Redis, Sequence[str], Sequence[Argument]], Any]
+    """A script, mostly: says in one instant whether it is wrong, and what its first argument is 1 for also puts it right."""
+    then: Callable[[redis.Redis, "Finding"], object] | None = None
+    """Puts it right in the place of `settle`, which only says so."""
     last: bool = False
     """Mended after the others, from which it may follow: what owns a job knows better where it belongs than the job's hash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something wrong, or at the first look perhaps wrong."""
+    """Something wrong, or at the first look perhaps wrong: KEYS and further ARGV of its kind's script."""
 
     kind: Kind
-    target: Target
+    keys: tuple[str, ...]
+    args: tuple[Argument, ...] = ()
+
+    @property
+    def target(self) -> str:
+        """As it is shown: the key, and what of it."""
+        return " ".join(
+            [self.keys[0], *(arg for arg in self.args[:1] if isinstance(arg, str) and not self.keys[0].endswith(arg))]
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,34 +114,56 @@ def _seen(name: str, kind: bytes, ttl_s: int) -> Seen:
 
 def examine(client: redis.Redis, parts: Sequence[Part], walk: Walk, wait: Callable[[float], object]) -> list[Finding]:
     """Everything that is wrong and stays so; writes nothing."""
-    found = list(dict.fromkeys(_suspects(client, parts, walk)))
+    found = list(dict.fromkeys(_wrong(client, _suspects(client, parts, walk))))
     for _ in range(LOOKS):
         if found:
             wait(LOOK_AGAIN_S)
-        found = [finding for finding in found if settle(client, finding, act=False)]
+        found = list(_wrong(client, found))
     return found
 
 
 def mend(client: redis.Redis, found: Sequence[Finding], *, by: str) -> list[Finding]:
     """Mends what can be mended, and returns what is still wrong after that. Noted in the audit trail before it is done."""
-    ordered = sorted(found, key=lambda finding: finding.kind.last)
-    for kind in dict.fromkeys(finding.kind for finding in ordered if finding.kind.mends):
+    ordered = sorted((finding for finding in found if finding.kind.mends), key=lambda finding: finding.kind.last)
+    for kind in dict.fromkeys(finding.kind for finding in ordered):
         targets = [finding.target for finding in ordered if finding.kind is kind]
-        shown = ", ".join(" ".join(target) for target in targets[:EXAMPLES])
-        audit.record(client, f"doctor {kind.name}", who=by, target=f"{len(targets)}: {shown}"[:MAX_NOTED])
-    for finding in ordered:
-        if finding.kind.mends and settle(client, finding, act=True):
-            logger.warning("mended", kind=finding.kind.name, target=finding.target)
-    return [finding for finding in found if settle(client, finding, act=False)]
+        audit.record(client, f"doctor {kind.name}", who=by, target=f"{len(targets)}: {', '.join(targets[:EXAMPLES])}"[:MAX_NOTED])
+    left, before = list(found), len(found) + 1
+    while len(left) < before:  # the reconcilers do a part at a time
+        before = len(left)
+        for finding in ordered:
+            if settle(client, finding, act=True):
+                logger.warning("mended", kind=finding.kind.name, target=finding.target)
+        left = list(_wrong(client, found))
+    return left
 
 
-def settle(client: redis.Redis, found: Finding, *, act: bool) -> bool:
+def settle(client: redis.Redis, finding: Finding, *, act: bool) -> bool:
     """Whether it is wrong, and with `act` also mends it."""
+    kind = finding.kind
     try:
-        return bool(found.kind.settle(client, found.target, act))
+        wrong = bool(kind.settle(client, finding.keys, [int(act and not kind.then), *finding.args]))
+        if wrong and act and kind.then:
+            kind.then(client, finding)
     except redis.exceptions.ResponseError as error:  # a key of another type, perhaps, which is a finding of its own
-        logger.warning("cannot be looked at", kind=found.kind.name, target=found.target, error=str(error))
+        logger.warning("cannot be looked at", kind=kind.name, target=finding.target, error=str(error))
         return False
+    return wrong
+
+
+def _wrong(client: redis.Redis, found: Iterable[Finding]) -> Iterator[Finding]:
+    """Those that are wrong now; scripts look at many in one round trip."""
+    rest = iter(found)
+    while chunk := list(islice(rest, PAGE)):
+        scripts = [(finding, finding.kind.settle) for finding in chunk]
+        asking = [(script, found.keys, [0, *found.args]) for found, script in scripts if isinstance(script, Script)]
+        answers = iter(exchange(client, asking) if asking else [])
+        for finding, script in scripts:
+            answer = next(answers) if isinstance(script, Script) else settle(client, finding, act=False)
+            if isinstance(answer, Exception):
+                logger.warning("cannot be looked at", kind=finding.kind.name, target=finding.target, error=str(answer))
+            elif answer:
+                yield finding
 
 
 def _suspects(client: redis.Redis, parts: Sequence[Part], walk: Walk) -> Iterator[Finding]:
@@ -159,6 +189,15 @@ def _readable(found: Iterable[Finding]) -> Iterator[Finding]:
         yield from found
     except redis.exceptions.ResponseError as error:
         logger.warning("cannot be looked at", error=str(error))
+
+
+def named(client: redis.Redis, suspects: Sequence[Finding], kinds: Sequence[Kind]) -> Iterator[Finding]:
+    """Those that are wrong, of the kind that the script which is common to these kinds names."""
+    by_name = {kind.name.encode(): kind for kind in kinds}
+    asking = [(script, f.keys, [0, *f.args]) for f in suspects if isinstance(script := f.kind.settle, Script)]
+    for finding, answer in zip(suspects, exchange(client, asking) if asking else [], strict=True):
+        if isinstance(answer, bytes) and answer:
+            yield replace(finding, kind=by_name[answer])
 
 
 def asked(client: redis.Redis, commands: Sequence[tuple[Any, ...]]) -> list[Any]:

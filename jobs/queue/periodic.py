@@ -125,10 +125,6 @@ class Periodic:
         counted = itertools.islice(self.fires(first - 1), MAX_COUNTED)
         return sum(1 for _ in itertools.takewhile(before.__gt__, counted))
 
-    def latest_fires(self, first: float, before: float, n: int) -> list[float]:
-        """The last `n` of them."""
-        return fire_times.latest(self.fires, first, before, n)
-
     def definition(self) -> JobSpec:
         """The job that every run is a copy of."""
         kept_s = self.task.defaults.keeps_s()

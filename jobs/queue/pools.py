@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import redis
 
 from jobs import keys
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 LATE_S = 0.5
 """A ready job that is older finds too few at work."""

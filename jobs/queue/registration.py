@@ -14,7 +14,7 @@ from jobs.queue.overview import instant
 from jobs.queue.pools import pool_name, readable
 from jobs.queue.priorities import served
 from jobs.queue.script import Argument, beside
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 HEARTBEAT = beside(__file__, "heartbeat")
 

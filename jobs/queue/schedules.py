@@ -8,12 +8,13 @@ import redis
 
 from jobs import keys
 from jobs.errors import Conflict, NotFound
+from jobs.queue import audit
 from jobs.queue.periodic import Missed, Overlap, definition_id
 from jobs.queue.script import beside
 
-RUN_NOW = beside(__file__, "run_now")
-PAUSE = beside(__file__, "pause_periodic")
+STEER = beside(__file__, "steer_periodic")
 
+Action = Literal["run", "pause", "resume"]
 Outcome = Literal["waiting", "running", "finished", "dead", "cancelled", "unknown"]
 OUTCOMES: dict[str, Outcome] = {
     "started": "running",
@@ -25,7 +26,7 @@ OUTCOMES: dict[str, Outcome] = {
 """Of a run by its job's status; one with another status waits for a worker, or for its next attempt."""
 
 
-class Schedule(msgspec.Struct, frozen=True):
+class Schedule(msgspec.Struct, frozen=True, kw_only=True):
     """One periodic job: at the times of `cron`, or every `every_s` seconds. Instants are Unix seconds.
 
     `skipped` counts fires that would have overlapped the run before, `missed` those that came too late and are not made up
@@ -33,16 +34,16 @@ class Schedule(msgspec.Struct, frozen=True):
     """
 
     name: str
-    cron: str
-    timezone: str
+    cron: str = ""
+    timezone: str = ""
     task: str
     queue: str
     last_fire_at: float | None
     last_job_id: str | None
     next_fire_at: float | None
     overdue_s: float
-    runs: int
-    skipped: int
+    runs: int = 0
+    skipped: int = 0
     every_s: float | None = None
     overlap: str = Overlap.SKIP
     missed_policy: str = Missed.ONCE
@@ -79,7 +80,7 @@ def _instant(text: str) -> float | None:
 
 def schedules(client: redis.Redis, now: float) -> list[Schedule]:
     """The periodic jobs that are registered, by name, in two round trips."""
-    names = sorted(name.decode() for name in client.smembers(keys.PERIODIC))
+    names = sorted(name.decode(errors="replace") for name in client.smembers(keys.PERIODIC))
     with client.pipeline(transaction=False) as pipeline:
         for name in names:
             pipeline.hmget(keys.job(definition_id(name)), "task", "origin")
@@ -87,73 +88,49 @@ def schedules(client: redis.Redis, now: float) -> list[Schedule]:
             pipeline.zscore(keys.SCHEDULED_JOBS, definition_id(name))
         answers = pipeline.execute()
     found = []
-    for name, job, record, due_at in zip(names, answers[0::3], answers[1::3], answers[2::3], strict=True):
-        text = {field.decode(): value.decode() for field, value in record.items()}
-
-        def instant(field: str, text: dict[str, str] = text) -> float | None:
-            return float(text[field]) if text.get(field) else None
-
-        found.append(
-            Schedule(
-                name=name,
-                cron=text.get("cron", ""),
-                timezone=text.get("timezone", ""),
-                task=(job[0] or b"").decode(),
-                queue=(job[1] or b"").decode(),
-                last_fire_at=instant("last_fire_at"),
-                last_job_id=text.get("last_job_id"),
-                next_fire_at=instant("next_fire_at"),
-                overdue_s=max(0.0, now - due_at) if due_at else 0.0,
-                runs=int(text.get("runs", 0)),
-                skipped=int(text.get("skipped", 0)),
-                every_s=instant("every_s"),
-                overlap=text.get("overlap", Overlap.SKIP),
-                missed_policy=text.get("missed_policy", Missed.ONCE),
-                jitter_s=instant("jitter_s") or 0.0,
-                paused_at=instant("paused_at"),
-                missed=int(text.get("missed", 0)),
-                waiting="waiting" in text,
-            )
-        )
+    for name, (task, queue), record, due_at in zip(names, answers[0::3], answers[1::3], answers[2::3], strict=True):
+        shown = {
+            "next_fire_at": None,
+            "last_fire_at": None,
+            "last_job_id": None,
+            **{field.decode(): value.decode() for field, value in record.items() if value},
+            "name": name,
+            "task": (task or b"").decode(),
+            "queue": (queue or b"").decode(),
+            "overdue_s": max(0.0, now - due_at) if due_at else 0.0,
+            "waiting": b"waiting" in record,
+        }
+        found.append(msgspec.convert(shown, Schedule, strict=False))
     return found
 
 
-def runs(client: redis.Redis, name: str, limit: int) -> list[Run]:
-    """The last runs of a periodic job, the newest first; launch.lua keeps 20. Raises NotFound."""
+def runs(client: redis.Redis, name: str) -> list[Run]:
+    """The last 20 runs of a periodic job, the newest first. Raises NotFound."""
     if not client.sismember(keys.PERIODIC, name):
         raise NotFound("periodic job", name)
-    entries = client.lrange(keys.periodic_runs(name), 0, limit - 1) if limit > 0 else []
-    return [msgspec.json.decode(entry, type=Run) for entry in entries]
+    return [msgspec.json.decode(entry, type=Run) for entry in client.lrange(keys.periodic_runs(name), 0, -1)]
 
 
-def pause(client: redis.Redis, name: str, now: float) -> bool:
-    """From now on its fire times pass without a run; False when it was paused already. Raises NotFound."""
-    return _set_paused(client, name, now, "1")
+def last_run(client: redis.Redis, name: str) -> Run | None:
+    """The newest run, of a job that may have left the table."""
+    entry = client.lindex(keys.periodic_runs(name), 0)
+    return entry and msgspec.json.decode(entry, type=Run)
 
 
-def resume(client: redis.Redis, name: str, now: float) -> bool:
-    """It goes on with the next fire time that lies ahead; False when it was not paused. Raises NotFound."""
-    return _set_paused(client, name, now, "0")
+def act(client: redis.Redis, action: Action, name: str, now: float, *, by: str) -> str:
+    """Runs it out of turn, also while it is paused; or lets its fire times pass without a run from now on, also those that have
+    come and were not fired yet; or lets it go on with the next one that lies ahead. In the audit trail unless it changes nothing.
 
-
-def _set_paused(client: redis.Redis, name: str, now: float, paused: str) -> bool:
-    changed: int = PAUSE(client, [keys.PERIODIC, keys.periodic(name)], [name, repr(now), paused])
-    if changed < 0:
-        raise NotFound("periodic job", name)
-    return bool(changed)
-
-
-def run_now(client: redis.Redis, name: str, now: float) -> str:
-    """Runs a periodic job out of turn, also while it is paused; returns the job's id.
-
-    Raises NotFound, and Conflict while a run has not ended that may not be overlapped.
+    Returns the id of the run, else nothing. Raises NotFound, and Conflict while a run has not ended that may not be overlapped.
     """
     definition = definition_id(name)
-    job_id = f"{definition}-{int(now * 1000)}-now"
+    job_id = f"{definition}-{int(now * 1000)}-now" if action == "run" else ""
     places = [keys.job(definition), keys.periodic(name), keys.periodic_runs(name), keys.PERIODIC]
-    outcome = RUN_NOW(client, places, [name, job_id, repr(now)])
+    outcome = STEER(client, places, [action, name, repr(now), by, job_id])
     if outcome == b"unknown":
         raise NotFound("periodic job", name)
     if outcome == b"overlaps":
         raise Conflict(f"the last run of {name} has not ended yet")
+    if outcome == b"done":
+        audit.say(f"{action} schedule", who=by, target=name)
     return job_id

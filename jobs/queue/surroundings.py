@@ -8,7 +8,7 @@ import redis
 from jobs.queue.drain import Drain
 from jobs.queue.executor import Executor
 from jobs.queue.registration import Registration
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from jobs import keys
+from jobs import keys, trace
 from jobs.errors import InvalidField, UnknownTask
 from jobs.queue.arguments import check_json, is_plain, not_json, plain, positional
 from jobs.queue.backoff import Backoff
@@ -150,6 +150,8 @@ class Task(Calling):
         lock, lasts = self._lock(options, call)
         if lasts == "done":
             own += ("unique", lock)
+        if trace.current():
+            own += ("trace", trace.current())
         return JobSpec(job_id or new_id(), queue, own + common, lock, lasts)
 
     def _template_for(self, options: Options) -> tuple[str, tuple[str, ...]]:

@@ -36,7 +36,8 @@ from jobs.queue.pools import pool_name
 from jobs.queue.registration import Registration
 from jobs.queue.surroundings import Bounds, Surroundings
 from jobs.queue.task import REGISTRY
-from jobs.settings import Range, current
+from jobs.setting_values import Range
+from jobs.settings import current
 
 TIMEOUT_S = 1.5
 """Less than a lease lasts: the engine looks after jobs again and repeats what it asked."""

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import key_patterns
 import pytest
 import redis
 from asking import Ask
@@ -18,7 +17,7 @@ from processes import Processes, wait_for
 from sample_batches import CALLS, gather, hang, keep, linger
 from snapshots import changes, snapshot
 
-from jobs import keys
+from jobs import key_patterns, keys
 from jobs.errors import CircuitOpen, DrainTimeout, Permanent
 from jobs.queue import dead_letters, ending
 from jobs.queue.batches import DONE, heal
@@ -55,8 +54,7 @@ def waiting(client: redis.Redis) -> list[str]:
 
 def promote(client: redis.Redis, now: float) -> int:
     """What the scheduler does at that time; returns how many jobs it moved."""
-    places = [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.scheduled(QUEUE)]
-    return int(PROMOTE(client, places, [repr(now), 100, 60, QUEUE, QUEUE])[1])
+    return int(PROMOTE(client, [keys.SCHEDULED_JOBS, keys.QUEUES], [repr(now), 100, 0])[0])
 
 
 # --- together --------------------------------------------------------------------------------

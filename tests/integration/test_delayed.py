@@ -4,30 +4,17 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
 
 import pytest
 import redis
 import sample_tasks
+from delayed_floor import HOUR, NOW, define, hold, promote, ready, walk
 from hands import Hands
-from mall_floor import Floor
-from rq import Queue
-from rq_scheduler import Scheduler
 from snapshots import changes, snapshot
 
 from jobs import keys
-from jobs.errors import Conflict, InvalidField, NotFound
+from jobs.errors import Conflict, InvalidField
 from jobs.queue import audit, calling, delayed, job_store, task
-from jobs.queue.job import JsonJob
-from scheduler.promote import Promotion
-
-NOW = 1_800_000_000.0
-HOUR = 3_600.0
-
-
-@task.task(name="test.later", queue="calm", expires_s=60.0)
-def later(number: int) -> int:
-    return number
 
 
 @task.task(name="test.alone", queue="calm", unique=True)
@@ -35,42 +22,8 @@ def alone() -> None:
     pass
 
 
-def hold(client: redis.Redis, job_id: str, due_at: float, number: int = 1) -> None:
-    spec = later.build(later.defaults, (number,), {}, job_id=job_id, now=NOW, due_at=due_at)
-    calling.enqueue(client, spec, now=NOW, due_at=due_at)
-
-
-def define(client: redis.Redis, due_at: float) -> None:
-    """A periodic job `hourly`, as the scheduler registers it."""
-    client.sadd(keys.PERIODIC, "hourly")
-    client.hset(keys.job("cron-hourly"), mapping={"status": "scheduled", "origin": "calm", "task": later.name})
-    client.zadd(keys.SCHEDULED_JOBS, {"cron-hourly": due_at})
-
-
-def ready(client: redis.Redis, queue: str = "calm") -> list[str]:
-    return [job_id.decode() for job_id in client.lrange(keys.queue(queue), 0, -1)]
-
-
 def due(client: redis.Redis, job_id: str) -> float | None:
     return job_store.get(client, job_id).due_at
-
-
-def walk(client: redis.Redis, limit: int = 100, **filters: str) -> list[str]:
-    """All pages together."""
-    found: list[str] = []
-    cursor: str | None = None
-    while True:
-        page = delayed.page(client, limit=limit, cursor=cursor, **filters)
-        assert len(page.scheduled) <= limit
-        found += [job.id for job in page.scheduled]
-        if page.next_cursor is None:
-            return found
-        cursor = page.next_cursor
-
-
-def promote(client: redis.Redis, now: float) -> None:
-    """The scheduler's own move of what is due; nothing here is periodic."""
-    Promotion(client, lambda _definition, _now: {}, lambda _job_id, _due_at, _now: {}).tick(now)
 
 
 def deeds(client: redis.Redis) -> list[tuple[str, str, str]]:
@@ -289,79 +242,6 @@ def test_one_that_became_due_in_the_meantime_is_cancelled_all_the_same(redis_cli
     promote(redis_client, NOW)
     delayed.cancel(redis_client, "j1", NOW, by="ann")
     assert hands.claim("calm") is None
-
-
-# --- whose it is ----------------------------------------------------------------------------------
-
-
-def test_a_delayed_order_can_be_started_now_but_is_cancelled_and_put_off_by_its_own_calls(
-    redis_client: redis.Redis, hands: Hands, floor: Floor
-) -> None:
-    order_id = floor.order(("A", 1), countdown_s=HOUR)
-    job_id = f"{order_id}-start"
-    assert [job.owned for job in delayed.page(redis_client, limit=9).scheduled] == [True]
-    before = snapshot(redis_client)
-    with pytest.raises(Conflict, match="POST /v1/orders"):
-        delayed.cancel(redis_client, job_id, time.time(), by="ann")
-    with pytest.raises(Conflict, match="POST /v1/orders"):
-        delayed.reschedule(redis_client, job_id, time.time() + 60, time.time(), by="ann")
-    assert changes(before, snapshot(redis_client)) == {}
-    delayed.run_now(redis_client, job_id, time.time(), by="ann")
-    hands.work_off("picking", "packing", "delivery")
-    assert floor.history(order_id)[:3] == ["scheduled", "accepted", "picking"]
-    floor.check_books()
-
-
-def test_the_definition_of_a_periodic_job_is_not_to_be_touched_as_a_job(redis_client: redis.Redis) -> None:
-    define(redis_client, NOW + 300)
-    before = snapshot(redis_client)
-    with pytest.raises(Conflict, match="pause"):
-        delayed.run_now(redis_client, "cron-hourly", NOW, by="ann")
-    with pytest.raises(Conflict, match="pause"):
-        delayed.reschedule(redis_client, "cron-hourly", NOW + HOUR, NOW, by="ann")
-    with pytest.raises(Conflict, match="pause"):
-        delayed.cancel(redis_client, "cron-hourly", NOW, by="ann")
-    assert changes(before, snapshot(redis_client)) == {}
-
-
-def test_what_does_not_exist_is_not_found_and_leaves_no_trace(redis_client: redis.Redis) -> None:
-    redis_client.zadd(keys.SCHEDULED_JOBS, {"gone": NOW})
-    before = snapshot(redis_client)
-    with pytest.raises(NotFound):
-        delayed.run_now(redis_client, "gone", NOW, by="ann")
-    with pytest.raises(NotFound):
-        delayed.reschedule(redis_client, "gone", NOW + HOUR, NOW, by="ann")
-    with pytest.raises(NotFound):
-        delayed.cancel(redis_client, "gone", NOW, by="ann")
-    assert changes(before, snapshot(redis_client)) == {}
-
-
-def test_jobs_that_stock_clients_delayed_are_run_now_rescheduled_and_cancelled(redis_client: redis.Redis) -> None:
-    stock = Scheduler("calm", connection=redis_client)
-    stock.job_class = JsonJob
-    queue = Queue("calm", connection=redis_client, job_class=JsonJob)
-    ids = [stock.enqueue_in(timedelta(hours=1), later.path, number).id for number in range(3)]
-    ids += [queue.enqueue_in(timedelta(hours=1), later.path, number).id for number in range(3)]
-    assert set(walk(redis_client)) == set(ids)
-    assert {job.task for job in delayed.page(redis_client, limit=9).scheduled} == {later.path}
-    now = time.time()
-    for run, moved, cancelled in (ids[:3], ids[3:]):
-        delayed.run_now(redis_client, run, now, by="ann")
-        assert delayed.reschedule(redis_client, moved, now + 60, now, by="ann").due_at == now + 60
-        assert delayed.cancel(redis_client, cancelled, now, by="ann").status == "canceled"
-    assert ready(redis_client) == [ids[0], ids[3]]
-    promote(redis_client, now + 2 * HOUR)
-    assert set(ready(redis_client)) == {ids[0], ids[3], ids[1], ids[4]}
-
-
-def test_what_a_stock_client_made_periodic_is_rescheduled_but_not_taken_off_its_times(redis_client: redis.Redis) -> None:
-    stock = Scheduler("calm", connection=redis_client)
-    stock.job_class = JsonJob
-    job_id = stock.schedule(datetime.now(UTC) + timedelta(hours=1), later.path, [1], interval=60).id
-    now = time.time()
-    with pytest.raises(Conflict, match="repeats"):
-        delayed.run_now(redis_client, job_id, now, by="ann")
-    assert delayed.reschedule(redis_client, job_id, now + 9, now, by="ann").due_at == now + 9
 
 
 # --- how late -------------------------------------------------------------------------------------

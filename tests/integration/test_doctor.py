@@ -96,7 +96,7 @@ def unadopted(client: redis.Redis) -> None:
 PLANTS: list[tuple[str, Plant]] = [
     ("job-lost", lambda c: c.lrem(keys.queue("default"), 0, "ready")),
     ("job-lost", lambda c: c.delete(keys.wip("default"))),
-    ("job-lost", lambda c: c.zrem(keys.SCHEDULED_JOBS, "delayed")),
+    ("job-lost", lambda c: [c.hset(keys.job("c1-3"), "status", "scheduled"), c.lrem(keys.queue("default"), 0, "c1-3")]),
     ("job-unlisted", dying),
     ("job-unlisted", lambda c: dying(c, status="deferred")),
     ("job-for-ever", lambda c: c.persist(keys.job("done"))),
@@ -170,7 +170,7 @@ PLANTS: list[tuple[str, Plant]] = [
     ("stock-reserved", lambda c: c.hset(keys.STOCK_PREFIX + "B", mapping={"on_hand": 5, "reserved": 5})),
     ("entries-sum", lambda c: c.hset(keys.ENTRIES, mapping={"accepted": 5, "counted": 3})),
     ("key-for-ever", lambda c: c.rpush(keys.unreadable("gone"), "no string")),
-    ("key-for-ever", lambda c: c.set(keys.SEEN_PREFIX + "e1", "")),
+    ("key-for-ever", lambda c: c.set(keys.SEEN_SEQS_PREFIX + "1:0|s", "")),
 ]
 
 
@@ -194,7 +194,7 @@ def test_each_kind_of_damage_is_named_mended_and_then_gone(busy: redis.Redis, ki
 
 
 def test_every_kind_of_finding_is_planted_in_a_test() -> None:
-    by_hand = {"key-unknown", "key-type"}
+    by_hand = {"key-unknown", "key-type", "job-undated"}
     modules = (orphan_entries, orphan_jobs, orphan_keys, orphan_letters, mall_orphans)
     known = {value.name for module in modules for value in vars(module).values() if isinstance(value, Kind)}
     assert known == {kind for kind, _plant in PLANTS} | by_hand
@@ -206,9 +206,9 @@ def test_a_key_that_nobody_knows_or_of_another_type_is_reported_and_left_alone(b
     busy.set("somebody-else", "1")
     walk = Walk()
     found = examined(busy, walk, wait=float)
-    assert {(finding.kind.name, finding.target) for finding in found} == {
-        ("key-unknown", ("turnstile:unheard-of",)),
-        ("key-type", (keys.queue("odd"),)),
+    assert {(finding.kind.name, finding.keys[0]) for finding in found} == {
+        ("key-unknown", "turnstile:unheard-of"),
+        ("key-type", keys.queue("odd")),
     }
     assert orphans.mend(busy, found, by="cli:test") == found
     assert busy.get("turnstile:unheard-of") == b"1"
@@ -222,7 +222,7 @@ def test_what_has_another_type_than_it_should_does_not_stop_the_look(busy: redis
         busy.set(key, "odd")
     busy.zadd(keys.CANVASES_OPEN, {"gone": NOW})
     found = look(busy)
-    assert {finding.target[0] for finding in found if finding.kind.name == "key-type"} == set(wrong)
+    assert {finding.keys[0] for finding in found if finding.kind.name == "key-type"} == set(wrong)
     assert "entry-of-nothing" in kinds(found)
     left = orphans.mend(busy, found, by="cli:test")
     assert "entry-of-nothing" not in kinds(left)
@@ -250,7 +250,7 @@ def test_a_lost_job_runs_again_and_no_order_and_no_job_is_deleted(busy: redis.Re
     jobs = set(busy.scan_iter("rq:job:*"))
     for key in (keys.queue("default"), keys.queue("packing"), keys.wip("default"), keys.wip("packing"), keys.SCHEDULED_JOBS):
         busy.delete(key)
-    assert orphans.mend(busy, look(busy), by="cli:test") == []
+    assert kinds(orphans.mend(busy, look(busy), by="cli:test")) == {"job-undated"}
     assert set(busy.scan_iter("rq:job:*")) >= jobs
     scheduled = one_order(busy, "scheduled")
     due_at = float(busy.hget(keys.order(scheduled), "due_at"))
@@ -263,7 +263,7 @@ def test_what_was_mended_is_in_the_audit_trail(busy: redis.Redis) -> None:
     busy.lrem(keys.queue("default"), 0, "ready")
     orphans.mend(busy, look(busy), by="cli:test")
     entry = audit.page(busy, cursor=None, limit=1)[0][0]
-    assert (entry.what, entry.who, entry.target) == ("doctor job-lost", "cli:test", "1: ready")
+    assert (entry.what, entry.who, entry.target) == ("doctor job-lost", "cli:test", "1: rq:job:ready")
 
 
 def test_a_hot_sku_is_left_for_another_time(busy: redis.Redis) -> None:

@@ -78,17 +78,7 @@ def test_one_fire_time_runs_once_however_often_it_is_asked_for(redis_client: red
 def test_a_definition_that_was_registered_anew_in_the_meantime_is_not_overwritten(redis_client: redis.Redis) -> None:
     register(redis_client)
     places = [keys.job("every"), keys.SCHEDULED_JOBS]
-    args: list[str | int] = [
-        "every",
-        "cron-every-1",
-        repr(NOW),
-        repr(NOW),
-        repr(NOW + 60),
-        '{"interval": 30}',
-        "{}",
-        "{}",
-        RESULT_TTL_S,
-    ]
+    args = ["every", repr(NOW), repr(NOW), '{"interval": 30}', repr(NOW + 60), "cron-every-1", "{}", "{}", str(RESULT_TTL_S)]
     assert FIRE(redis_client, places, args) == b"late"
     assert (ready(redis_client), due(redis_client)) == ([], {"every": NOW})
     assert fetch(redis_client, "every").meta == {"interval": 60}
@@ -153,7 +143,9 @@ def test_a_cron_string_that_cannot_be_read_is_a_dead_letter_with_the_reason(redi
     assert due(redis_client) == {"every": NOW + 60}
 
 
-@pytest.mark.parametrize("meta", [{"interval": "often"}, {"interval": -5}, {"interval": 5, "repeat": "x"}, {"cron_string": 7}])
+@pytest.mark.parametrize(
+    "meta", [{"interval": "often"}, {"interval": -5}, {"interval": 1e-300}, {"interval": 5, "repeat": "x"}, {"cron_string": 7}]
+)
 def test_a_meta_that_says_nonsense_is_a_dead_letter(redis_client: redis.Redis, meta: dict[str, Any]) -> None:
     register(redis_client, interval=None, meta=meta)
     tick(redis_client, NOW)

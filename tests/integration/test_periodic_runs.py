@@ -1,5 +1,7 @@
 """The runs of periodic jobs: which may overlap, which wait, what became of them; and pausing. No test waits for a time."""
 
+from typing import get_args
+
 import pytest
 import redis
 from hands import Hands
@@ -60,7 +62,7 @@ def test_a_fire_is_skipped_and_counted_while_the_last_run_has_not_ended(floor: P
     assert floor.promote(NOW + 120) == {"skipped": 1}
     assert floor.ready() == [run_of(1)]
     with pytest.raises(Conflict):
-        schedules.run_now(floor.client, "m", NOW + 121)
+        schedules.act(floor.client, "run", "m", NOW + 121, by="ann")
     floor.end(run_of(1), "failed")
     assert floor.promote(NOW + 180) == {"fired": 1}
     assert (shown(floor).skipped, shown(floor).waiting) == (1, False)
@@ -70,7 +72,7 @@ def test_fires_of_a_job_that_may_overlap_itself_are_all_made(redis_client: redis
     floor = floor_of(redis_client, every_minute(Overlap.ALLOW))
     for minute in (1, 2, 3):
         assert floor.promote(NOW + 60 * minute) == {"fired": 1}
-    schedules.run_now(redis_client, "m", NOW + 181)
+    schedules.act(redis_client, "run", "m", NOW + 181, by="ann")
     assert len(floor.ready()) == 4
 
 
@@ -132,13 +134,15 @@ def test_a_fire_waits_for_another_job_that_has_the_lock_of_its_unique_task(redis
 
 def test_fire_times_pass_without_a_run_while_a_job_is_paused(floor: PeriodicFloor) -> None:
     client = floor.client
-    assert [schedules.pause(client, "m", NOW + at) for at in (1, 2)] == [True, False]
+    for at in (1, 2):
+        schedules.act(client, "pause", "m", NOW + at, by="ann")
     assert shown(floor).paused_at == NOW + 1
     assert floor.tick(NOW + 60) == {}
     again = floor_of(client, every_minute())
     assert again.tick(NOW + 500) == {}
     assert (again.ready(), shown(again).missed, shown(again).skipped) == ([], 0, 0)
-    assert [schedules.resume(client, "m", NOW + 500 + at) for at in (1, 2)] == [True, False]
+    for at in (1, 40):
+        schedules.act(client, "resume", "m", NOW + 500 + at, by="ann")
     assert shown(floor).paused_at is None
     assert again.tick(NOW + 539) == {}
     assert again.tick(NOW + 540) == {"fired": 1}
@@ -146,8 +150,8 @@ def test_fire_times_pass_without_a_run_while_a_job_is_paused(floor: PeriodicFloo
 
 
 def test_what_fell_into_a_pause_is_not_missed_though_no_scheduler_was_alive(floor: PeriodicFloor) -> None:
-    schedules.pause(floor.client, "m", NOW + 1)
-    schedules.resume(floor.client, "m", NOW + 1_000)
+    schedules.act(floor.client, "pause", "m", NOW + 1, by="ann")
+    schedules.act(floor.client, "resume", "m", NOW + 1_000, by="ann")
     assert floor.tick(NOW + 1_001) == {}
     assert (shown(floor).missed, shown(floor).next_fire_at) == (0, NOW + 1_020)
 
@@ -156,28 +160,28 @@ def test_a_fire_that_waits_goes_on_waiting_while_its_job_is_paused(redis_client:
     floor = floor_of(redis_client, every_minute(Overlap.QUEUE_ONE))
     floor.tick(NOW + 60)
     floor.tick(NOW + 120)
-    schedules.pause(redis_client, "m", NOW + 121)
+    schedules.act(redis_client, "pause", "m", NOW + 121, by="ann")
     floor.end(run_of(1))
     assert floor.tick(NOW + 122) == {}
-    schedules.resume(redis_client, "m", NOW + 123)
+    schedules.act(redis_client, "resume", "m", NOW + 123, by="ann")
     assert floor.tick(NOW + 124) == {"fired": 1}
 
 
 def test_a_paused_job_can_be_run_out_of_turn(floor: PeriodicFloor) -> None:
-    schedules.pause(floor.client, "m", NOW)
-    run = schedules.run_now(floor.client, "m", NOW + 0.25)
+    schedules.act(floor.client, "pause", "m", NOW, by="ann")
+    run = schedules.act(floor.client, "run", "m", NOW + 0.25, by="ann")
     assert run == f"cron-m-{NOW * 1000 + 250:.0f}-now"
-    assert schedules.run_now(floor.client, "m", NOW + 0.25) == run
+    assert schedules.act(floor.client, "run", "m", NOW + 0.25, by="ann") == run
     assert floor.ready() == [run]
     assert floor.waiting() == {"cron-m": NOW + 60}
 
 
 def test_unknown_names_are_refused(redis_client: redis.Redis) -> None:
-    for act in (schedules.pause, schedules.resume, schedules.run_now):
+    for action in get_args(schedules.Action):
         with pytest.raises(NotFound):
-            act(redis_client, "yearly", NOW)
+            schedules.act(redis_client, action, "yearly", NOW, by="ann")
     with pytest.raises(NotFound):
-        schedules.runs(redis_client, "yearly", 5)
+        schedules.runs(redis_client, "yearly")
     assert list(redis_client.scan_iter()) == []
 
 
@@ -187,12 +191,12 @@ def test_unknown_names_are_refused(redis_client: redis.Redis) -> None:
 def followed(floor: PeriodicFloor, minute: int) -> Run:
     """The newest run, after another look."""
     floor.follow(NOW + 60 * minute)
-    return schedules.runs(floor.client, "m", 1)[0]
+    return schedules.runs(floor.client, "m")[0]
 
 
 def test_a_run_is_followed_to_its_end_also_when_its_result_is_not_kept(floor: PeriodicFloor, hands: Hands) -> None:
     floor.promote(NOW + 60)
-    assert schedules.runs(floor.client, "m", 5) == [Run(run_of(1), NOW + 60)]
+    assert schedules.runs(floor.client, "m") == [Run(run_of(1), NOW + 60)]
     claim = hands.must_claim("ticks", now=NOW + 61)
     assert followed(floor, 1) == Run(run_of(1), NOW + 60, started_at=NOW + 61, outcome="running")
     assert int(claim.hash[b"result_ttl"]) == 600
@@ -222,17 +226,17 @@ def test_runs_that_fail_are_cancelled_or_vanish_are_told_from_each_other(floor: 
     floor.promote(NOW + 180)
     floor.client.delete(keys.job(run_of(3)))
     assert followed(floor, 3).outcome == "unknown"
-    assert [run.outcome for run in schedules.runs(floor.client, "m", 9)] == ["unknown", "cancelled", "dead"]
+    assert [run.outcome for run in schedules.runs(floor.client, "m")] == ["unknown", "cancelled", "dead"]
 
 
 def test_the_last_twenty_runs_are_kept_and_leave_with_their_job(redis_client: redis.Redis) -> None:
     floor = floor_of(redis_client, every_minute(Overlap.ALLOW))
     for minute in range(1, 26):
         floor.promote(NOW + 60 * minute)
-    assert [run.fire_at for run in schedules.runs(redis_client, "m", 100)] == [NOW + 60 * n for n in range(25, 5, -1)]
-    assert [run.job_id for run in schedules.runs(redis_client, "m", 2)] == [run_of(25), run_of(24)]
-    assert schedules.runs(redis_client, "m", 0) == []
+    assert [run.fire_at for run in schedules.runs(redis_client, "m")] == [NOW + 60 * n for n in range(25, 5, -1)]
+    assert schedules.last_run(redis_client, "m") == schedules.runs(redis_client, "m")[0]
     PeriodicFloor(redis_client).register(NOW)
+    assert schedules.last_run(redis_client, "m") is None
     assert not redis_client.exists(keys.periodic_runs("m"))
 
 

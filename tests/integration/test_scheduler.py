@@ -19,6 +19,7 @@ from jobs.queue.job import JsonJob
 from scheduler.duty import Counts
 from scheduler.promote import BATCH, GAP_S, LOOK_S, MAX_TICK_S, PROMOTE, Promotion
 from scheduler.scheduler import TurnstileScheduler
+from scheduler.sweep import Sweep
 
 NOW = 1_800_000_000.0
 LIMIT_S = 60.0
@@ -100,13 +101,26 @@ def test_a_job_at_the_front_and_one_without_a_queue_go_where_rq_would_put_them(r
     assert ready(redis_client, "default") == ["nowhere"]
 
 
-def test_a_job_that_its_task_s_limits_hold_back_is_not_promoted_a_second_time(redis_client: redis.Redis) -> None:
-    redis_client.hset(keys.job(hold(redis_client, "held", NOW)), mapping={"status": "queued", "limited": "test.tick"})
-    redis_client.rpush(keys.held_jobs("ticks", "test.tick"), "held")
+@pytest.mark.parametrize("list_key", [keys.held_jobs("ticks", "test.tick"), keys.queue("ticks"), "nowhere"])
+def test_a_job_that_says_it_is_queued_is_not_promoted_a_second_time_however_long_its_queue_is(
+    redis_client: redis.Redis, list_key: str
+) -> None:
+    fields = {"status": "queued", "limited": "test.tick", "enqueued_at": "2026-11-21T03:04:05.123456Z"}
+    redis_client.hset(keys.job(hold(redis_client, "held", NOW)), mapping=fields)
+    if list_key != "nowhere":
+        redis_client.rpush(list_key, "held")
+    before = commands_of(redis_client)
     assert promotion(redis_client).tick(NOW)["promoted"] == 0
-    redis_client.zadd(keys.SCHEDULED_JOBS, {"held": NOW})
-    redis_client.delete(keys.held_jobs("ticks", "test.tick"))
-    assert promotion(redis_client).tick(NOW)["promoted"] == 1, "one that says it is queued, but is nowhere"
+    assert waiting(redis_client) == {}
+    assert commands_of(redis_client).get("lpos", 0) == before.get("lpos", 0), "a look at a million jobs takes long"
+    sweep = Sweep(redis_client)
+    requeued = sum(sweep.tick(NOW + 10 + number)["requeued"] for number in range(20))
+    assert requeued == (list_key == "nowhere")
+
+
+def test_a_job_of_a_client_that_calls_it_queued_though_it_never_was_is_promoted(redis_client: redis.Redis) -> None:
+    redis_client.hset(keys.job(hold(redis_client, "odd", NOW)), mapping={"status": "queued", "enqueued_at": ""})
+    assert promotion(redis_client).tick(NOW)["promoted"] == 1
 
 
 def test_a_job_that_waits_in_two_sets_is_promoted_once(redis_client: redis.Redis) -> None:
@@ -192,7 +206,7 @@ def test_a_backlog_is_put_on_the_queue_in_due_order_whichever_sets_it_waited_in(
         hold_many(redis_client, part, place)
         due |= part
     redis_client.sadd(keys.QUEUES, *(keys.queue(f"q{number}") for number in range(12)))
-    first, *_ = PROMOTE(redis_client, [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.QUEUES], [repr(NOW), BATCH, 0])
+    first, *_ = PROMOTE(redis_client, [keys.SCHEDULED_JOBS, keys.QUEUES], [repr(NOW), BATCH, 0])
     assert 0 < first < 2 * BATCH
     mover = Promotion(redis_client, lambda *_: {}, lambda *_: {}, monotonic=lambda: 0.0)
     assert mover.tick(NOW)["promoted"] == len(due) - first
@@ -206,19 +220,6 @@ def test_a_backlog_leaves_the_other_duties_their_time_and_goes_on_at_once(redis_
     assert mover.tick(NOW)["promoted"] == 2 * BATCH
     assert mover.interval_s == 0.0
     assert promotion(redis_client).tick(NOW)["promoted"] == 1
-
-
-def test_jobs_that_are_in_a_long_queue_already_are_looked_for_a_bounded_number_at_a_time(redis_client: redis.Redis) -> None:
-    redis_client.rpush(keys.queue("ticks"), *(f"other-{number}" for number in range(60_000)))
-    hold_many(redis_client, {f"j{number}": NOW + number / 1000 for number in range(10)})
-    for number in range(10):
-        redis_client.hset(keys.job(f"j{number}"), "status", "queued")
-    promoted, _dangling, more, *_ = PROMOTE(
-        redis_client, [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.QUEUES], [repr(NOW + 1), BATCH, 0]
-    )
-    assert (promoted, more) == (4, 1)
-    mover = Promotion(redis_client, lambda *_: {}, lambda *_: {}, monotonic=lambda: 0.0)
-    assert mover.tick(NOW + 1)["promoted"] == 6
 
 
 def test_two_movers_at_once_promote_twenty_thousand_jobs_once_each(redis_client: redis.Redis) -> None:

@@ -19,6 +19,7 @@ from jobs.queue import calling, task
 from jobs.queue.job import JobSpec
 from jobs.queue.periodic import definition_id
 from jobs.settings import Settings
+from scheduler import leader
 from scheduler.duty import Counts
 from scheduler.leader import LEASE_S, Leader
 from scheduler.loop import AWAY_WAIT_S, Loop
@@ -61,9 +62,12 @@ class Probe:
         return {"ticks": 1}
 
 
-def test_one_of_two_leads_until_it_resigns_or_its_lease_runs_out(redis_client: redis.Redis) -> None:
+def test_one_of_two_leads_until_it_resigns_or_its_lease_runs_out(
+    redis_client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leader, "LEASE_S", 0.2)
     clock = Clock()
-    first, second = (Leader(redis_client, lease_s=0.2, monotonic=clock) for _ in range(2))
+    first, second = (Leader(redis_client, monotonic=clock) for _ in range(2))
     assert (first.campaign(), second.campaign(), first.campaign()) == (True, False, True)
     assert not Scheduler(connection=redis_client).acquire_lock(), "a stock rqscheduler stands aside"
     clock.now += 0.3

@@ -69,7 +69,7 @@ def test_two_periodic_jobs_of_one_name_are_refused(redis_client: redis.Redis) ->
 
 def test_changed_times_move_the_fire_and_removed_names_vanish(redis_client: redis.Redis) -> None:
     PeriodicFloor(redis_client, HOURLY, Periodic("other", tock, "0 0 * * *")).register(NOW)
-    schedules.run_now(redis_client, "other", NOW)
+    schedules.act(redis_client, "run", "other", NOW, by="ann")
     changed = PeriodicFloor(redis_client, Periodic("hourly", tock, every_s=60))
     changed.register(NOW)
     assert changed.waiting() == {"cron-hourly": NOW + 60}
@@ -103,9 +103,9 @@ def test_whatever_was_deleted_is_restored_and_the_fire_that_came_due_meanwhile_h
 ) -> None:
     floor = PeriodicFloor(redis_client, HOURLY)
     floor.register(NOW)
-    schedules.pause(redis_client, "hourly", NOW)
-    schedules.resume(redis_client, "hourly", NOW + 1)
-    floor.register(NOW + 2)
+    schedules.act(redis_client, "pause", "hourly", NOW, by="ann")
+    schedules.act(redis_client, "resume", "hourly", NOW + 1, by="ann")
+    floor.register(FIVE_PAST - 1)
     before = snapshot(redis_client)
     redis_client.delete(*lost)
     floor.register(FIVE_PAST + 2)
@@ -146,7 +146,7 @@ def test_a_record_of_which_a_part_was_written_anew_keeps_it_and_gets_the_rest_ba
     floor = PeriodicFloor(redis_client, HOURLY)
     floor.register(NOW)
     redis_client.delete(keys.periodic("hourly"))
-    assert schedules.pause(redis_client, "hourly", NOW + 1)
+    schedules.act(redis_client, "pause", "hourly", NOW + 1, by="ann")
     floor.register(NOW + 2)
     assert (shown(redis_client, NOW).paused_at, shown(redis_client, NOW).next_fire_at) == (NOW + 1, FIVE_PAST)
 
@@ -175,7 +175,7 @@ def test_one_job_that_cannot_be_registered_or_fired_stops_no_other(redis_client:
 
 def test_a_job_whose_record_is_another_type_of_key_is_restored(redis_client: redis.Redis) -> None:
     floor = PeriodicFloor(redis_client, HOURLY)
-    floor.register(NOW)
+    floor.register(FIVE_PAST - 1)
     redis_client.delete(keys.periodic("hourly"), keys.job("cron-hourly"))
     redis_client.set(keys.periodic("hourly"), "?")
     redis_client.set(keys.job("cron-hourly"), "?")

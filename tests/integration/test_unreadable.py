@@ -21,7 +21,7 @@ from scheduler.registries import Registries
 
 NOW = 1_800_000_000.0
 LIMIT_S = 60.0
-PLACES = [keys.PERIODIC, keys.SCHEDULED_JOBS, keys.QUEUES]
+PLACES = [keys.SCHEDULED_JOBS, keys.QUEUES]
 
 
 def promotion(client: redis.Redis) -> Promotion:
@@ -89,7 +89,7 @@ def test_what_stood_in_a_job_s_place_is_kept_for_a_while(redis_client: redis.Red
 def test_a_scheduler_that_dies_in_between_leaves_the_dead_letter_to_the_next_one(redis_client: redis.Redis) -> None:
     reason = put_a_string(redis_client)
     *_, unreadable = PROMOTE(redis_client, PLACES, [repr(NOW), BATCH, 0])
-    assert unreadable == [b"bad", b"default", reason.encode()]
+    assert unreadable == [[b"bad", b"default", reason.encode()]]
     assert PROMOTE(redis_client, PLACES, [repr(NOW), BATCH, 0])[-1] == []
     Registries(redis_client).tick(NOW + 5)
     assert dead_letters.get(redis_client, "bad").error == reason
@@ -118,6 +118,7 @@ def test_a_letter_without_data_that_is_redriven_dies_again_of_it(redis_client: r
 
 def test_a_job_whose_queue_is_no_list_is_a_dead_letter_that_can_be_redriven_later(redis_client: redis.Redis) -> None:
     redis_client.hset(keys.job(hold(redis_client, "barred")), "origin", "odd")
+    redis_client.hset(keys.job(hold(redis_client, "queued")), mapping={"origin": "odd", "status": "queued", "enqueued_at": "?"})
     hold(redis_client, "good")
     redis_client.set(keys.queue("odd"), "?")
     counts = promotion(redis_client).tick(NOW)
@@ -177,3 +178,46 @@ def test_a_full_redis_is_waited_for_with_what_cannot_be_read_too(redis_client: r
     assert is_away(caught.value)
     assert (ready(redis_client), dead_letters.count(redis_client)) == ([], 0)
     assert redis_client.zcard(keys.SCHEDULED_JOBS) == 2
+
+
+def test_an_id_of_rq_s_registry_may_be_there_before_its_job(redis_client: redis.Redis) -> None:
+    hold(redis_client, "late")
+    fields = redis_client.hgetall(keys.job("late"))
+    redis_client.delete(keys.job("late"), keys.SCHEDULED_JOBS)
+    for due_at in (NOW, NOW - 3_600):  # Queue.enqueue_in(timedelta(0)), and enqueue_at for a time that is past
+        redis_client.zadd(keys.scheduled("default"), {"late": due_at})
+        mover = promotion(redis_client)
+        assert mover.tick(NOW)["promoted"] == 0
+        redis_client.hset(keys.job("late"), mapping=fields)
+        assert mover.tick(NOW + 2)["promoted"] == 1
+        assert ready(redis_client) == ["late"]
+        redis_client.delete(keys.job("late"), keys.queue("default"))
+
+
+def test_ten_thousand_ids_without_a_job_bar_nobody_s_way_and_go_after_a_second(redis_client: redis.Redis) -> None:
+    hold(redis_client, "good")
+    redis_client.zadd(keys.scheduled("default"), {f"gone-{number}": NOW - 100 for number in range(10_000)})
+    mover = Promotion(redis_client, lambda *_: {}, lambda *_: {}, monotonic=lambda: 0.0)
+    counts = mover.tick(NOW)
+    assert (counts["promoted"], counts["dangling"], ready(redis_client)) == (1, 0, ["good"])
+    assert mover.interval_s > 0
+    assert mover.tick(NOW + 2)["dangling"] == 10_000
+    assert redis_client.zcard(keys.scheduled("default")) == 0
+
+
+def test_a_second_key_that_cannot_be_read_leaves_the_first_one_kept(redis_client: redis.Redis) -> None:
+    for text in ("first", "second", "third"):
+        redis_client.delete(keys.job("bad"))
+        redis_client.set(keys.job("bad"), text)
+        redis_client.zadd(keys.SCHEDULED_JOBS, {"bad": NOW})
+        assert promotion(redis_client).tick(NOW)["unreadable"] == 1
+    kept = list(redis_client.scan_iter(keys.unreadable("bad") + "*"))
+    assert {redis_client.get(key) for key in kept} == {b"first", b"second", b"third"}
+    assert all(redis_client.ttl(key) > 0 and key_patterns.of(key.decode()) for key in kept)
+
+
+def test_a_set_that_is_no_sorted_set_stops_no_other(redis_client: redis.Redis) -> None:
+    redis_client.set(keys.scheduled("odd"), "?")
+    redis_client.sadd(keys.QUEUES, keys.queue("odd"))
+    hold(redis_client, "good")
+    assert promotion(redis_client).tick(NOW)["promoted"] == 1
