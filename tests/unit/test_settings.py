@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.errors import BadSettings
-from jobs.settings import PARSERS, SECRETS, Settings, hash_api_key
+from jobs.setting_values import hash_api_key
+from jobs.settings import PARSERS, SECRETS, Settings
 
 KEY = "a-long-enough-key"
 TEXT = st.text(st.characters(blacklist_characters="\x00"), max_size=60)
@@ -101,7 +102,7 @@ def test_api_keys_are_kept_as_hashes_only_and_one_may_be_given_as_its_hash() -> 
 def test_without_api_keys_only_loopback_is_served() -> None:
     assert Settings.from_env({}).host == "127.0.0.1"
     assert Settings.from_env({"HOST": "::1"}).host == "::1"
-    with pytest.raises(BadSettings, match="only loopback is served until TURNSTILE_API_KEYS is set"):
+    with pytest.raises(BadSettings, match="only loopback is served until TURNSTILE_API_KEYS or TURNSTILE_KEY_PEPPER is set"):
         Settings.from_env({"HOST": "0.0.0.0"})
 
 
@@ -109,6 +110,16 @@ def test_with_api_keys_every_interface_is_served_unless_one_is_named() -> None:
     keys = {"TURNSTILE_API_KEYS": KEY}
     assert Settings.from_env(keys).host == "0.0.0.0"
     assert Settings.from_env({**keys, "HOST": "10.0.0.1"}).host == "10.0.0.1"
+
+
+def test_with_a_pepper_every_interface_is_served_and_nobody_reads_it() -> None:
+    pepper = "0123456789abcdef" * 2
+    read = Settings.from_env({"TURNSTILE_KEY_PEPPER": pepper})
+    assert read.asks_for_keys and read.host == "0.0.0.0" and pepper not in repr(read)
+    with pytest.raises(BadSettings) as caught:
+        Settings.from_env({"TURNSTILE_KEY_PEPPER": pepper[1:], "HOST": "0.0.0.0"})
+    assert [problem.key for problem in caught.value.problems] == ["TURNSTILE_KEY_PEPPER"]
+    assert pepper[1:] not in str(caught.value)
 
 
 def test_bad_api_keys_are_one_fault_not_two() -> None:
@@ -142,3 +153,18 @@ def test_no_url_crashes_the_reader(key: str, scheme: str, rest: str) -> None:
         Settings.from_env({key: scheme + rest})
     except BadSettings as error:
         assert [problem.key for problem in error.problems] == [key]
+
+
+def test_rate_limits_are_read_with_their_window() -> None:
+    read = Settings.from_env({"TURNSTILE_RATE_LIMITS": "entries=2000/s, orders=600/m,*=100/h"}).rate_limits
+    assert [(limit.name, limit.burst, limit.window_s) for limit in read] == [
+        ("entries", 2000, 1),
+        ("orders", 600, 60),
+        ("*", 100, 3600),
+    ]
+
+
+@pytest.mark.parametrize("text", ["orders", "orders=0/s", "orders=5", "orders=5/day", "pages=5/s", "orders=5/s,"])
+def test_a_rate_limit_that_cannot_be_read_is_refused(text: str) -> None:
+    with pytest.raises(BadSettings, match="TURNSTILE_RATE_LIMITS"):
+        Settings.from_env({"TURNSTILE_RATE_LIMITS": text})
