@@ -1,0 +1,1 @@
+"""Who may do what: scopes, keys of clients and signatures of devices."""
