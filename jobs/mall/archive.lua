@@ -11,7 +11,8 @@ for i = 2, #ARGV do
   if redis.call('ZSCORE', KEYS[1], id) and redis.call('HEXISTS', key, 'dead_job') == 0 then
     redis.call('ZREM', KEYS[1], id)
     redis.call('ZREM', KEYS[2], id)
-    redis.call('DEL', key, key .. ':attempts')
+    redis.call('ZREM', 'turnstile:notices', id)
+    redis.call('DEL', key, key .. ':attempts', key .. ':notices')
     redis.call('HINCRBY', KEYS[3], ARGV[1], 1)
     deleted = deleted + 1
   end

@@ -1,3 +1,4 @@
+--! include push.lua
 --! include order.lua
 -- cancel.lua: cancels an order whose delivery has not begun and gives back its stock.
 -- KEYS 1 turnstile:order:<id>  2 turnstile:pick:buffer  3 rq:scheduler:scheduled_jobs

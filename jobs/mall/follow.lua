@@ -1,3 +1,4 @@
+--! include push.lua
 --! include fence.lua
 --! include order.lua
 -- follow.lua: effect: an order follows the fate of its job.

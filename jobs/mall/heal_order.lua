@@ -1,12 +1,14 @@
 --! include push.lua
 --! include order.lua
 --! include alive.lua
--- heal_order.lua: an open order has something that leads on - its job, or a place in the pick buffer - or gets it.
+-- heal_order.lua: an open order has just one thing that leads on - its job, or a place in the pick buffer - or gets it. Of two it
+-- keeps the one that is nearer to its end: a claimed job before one that waits, a job before the buffer.
 -- KEYS 1 turnstile:order:<id>
 -- ARGV 1 order id  2 now (s)  3 status that the caller has seen  4 job id  5 queue  6 fields
--- RETURNS nil when all is well, else what was done: 'job', 'buffer', 'dead', 'index'
+-- RETURNS nil when all is well, else what was done: 'job', 'buffer', 'once' (one of two is gone), 'dead', 'index'
 -- COST O(length of the queue)
 local id, now, job_id, queue = ARGV[1], ARGV[2], ARGV[4], ARGV[5]
+local BUFFER, list = 'turnstile:pick:buffer', 'rq:queue:' .. queue
 local status = redis.call('HGET', KEYS[1], 'status')
 if not status or ENDED[status] then
   redis.call('ZREM', 'turnstile:orders:open', id)
@@ -15,28 +17,32 @@ end
 if status ~= ARGV[3] then
   return nil
 end
-local found = condition(job_id, queue)
+local found, made = condition(job_id, queue), nil
 if found == 'failed' then
   die(id, job_id, redis.call('HGET', 'rq:job:' .. job_id, 'error') or 'failed under a stock worker', now)
   return 'dead'
 end
-if found == 'live' then
-  return nil
+local is_picked = status == 'accepted' or status == 'picking'
+if found == 'missing' and is_picked then
+  thin(list, job_id, 0)
+elseif found == 'missing' then
+  create(job_id, ARGV[6], 'status', status == 'scheduled' and status or 'queued', 'enqueued_at', iso(tonumber(now)))
+  found, made = condition(job_id, queue), 'job'
 end
-if status == 'accepted' or status == 'picking' then
-  if redis.call('LPOS', 'turnstile:pick:buffer', id) then
-    return nil
+if found == 'live' then
+  local gone = thin(list, job_id, leased(queue, job_id) and 0 or 1) + (is_picked and thin(BUFFER, id, 0) or 0)
+  return made or gone > 0 and 'once' or nil
+end
+if is_picked then
+  if redis.call('LPOS', BUFFER, id) then
+    return thin(BUFFER, id, 1) > 0 and 'once' or nil
   end
-  redis.call('RPUSH', 'turnstile:pick:buffer', id)
+  redis.call('RPUSH', BUFFER, id)
   return 'buffer'
 end
-if found == 'missing' then
-  create(job_id, ARGV[6])
-end
 if status == 'scheduled' then
-  local due_at = redis.call('HGET', KEYS[1], 'due_at')
   redis.call('HSET', 'rq:job:' .. job_id, 'status', 'scheduled')
-  redis.call('ZADD', 'rq:scheduler:scheduled_jobs', due_at, job_id)
+  redis.call('ZADD', 'rq:scheduler:scheduled_jobs', redis.call('HGET', KEYS[1], 'due_at'), job_id)
 else
   redis.call('PERSIST', 'rq:job:' .. job_id)
   redis.call('HDEL', 'rq:job:' .. job_id, 'acked', 'ended_at')

@@ -1,4 +1,4 @@
--- order.lua: library for every script that changes an order: its status, its indexes, its attempts, its stock.
+-- order.lua: library for every script that changes an order: its status, its indexes, its attempts, its stock, its notices.
 --
 -- Whoever changes an order raises its version; an ending script compares it with the one its begin was told,
 -- so that a duplicate or a zombie writes nothing.
@@ -11,12 +11,52 @@ local function order_key(id)
   return 'turnstile:order:' .. id
 end
 
--- Moves an order to a status, with every index and the event.
+-- Has a job tell the receiver at the order's `notify_url` of one change. The order's field `notify` is that job's queue and,
+-- behind a space, its fields.
+local function tell(id, version, now)
+  local queue, fields = string.match(redis.call('HGET', order_key(id), 'notify'), '^(%S+) (.+)$')
+  redis.call('HSET', order_key(id), 'telling', version)
+  redis.call('ZADD', 'turnstile:notices', now, id)
+  local job_id = id .. '-notify-' .. version
+  if enqueue(job_id, queue, fields, tonumber(now)) then
+    redis.call('HSET', 'rq:job:' .. job_id, 'created_at', iso(tonumber(now)))
+  end
+end
+
+-- After a change that was told, or never will be, the next one; one that was redriven has none, the others have gone on.
+local function tell_next(id, version, now)
+  local key = order_key(id)
+  if redis.call('HGET', key, 'telling') ~= version then
+    return
+  end
+  local following = redis.call('ZRANGEBYSCORE', key .. ':notices', '(' .. version, '+inf', 'WITHSCORES', 'LIMIT', 0, 1)
+  if following[2] then
+    tell(id, following[2], now)
+  else
+    redis.call('HDEL', key, 'telling')
+    redis.call('ZREM', 'turnstile:notices', id)
+  end
+end
+
+-- Keeps the order as it is now, to be told of; the receiver hears one change after the other.
+local function note(id, version, now, telling)
+  local key, notice = order_key(id), {tostring(version)}
+  for i, value in ipairs({'status', 'step', 'updated_at', 'tracking_number', 'reason', 'due_at'}) do
+    notice[i + 1] = redis.call('HGET', key, value) or ''
+  end
+  notice[#notice + 1] = '[' .. table.concat(redis.call('LRANGE', key .. ':attempts', 0, -1), ',') .. ']'
+  redis.call('ZADD', key .. ':notices', version, cjson.encode(notice))
+  if not telling then
+    tell(id, tostring(version), now)
+  end
+end
+
+-- Moves an order to a status, with every index and the event. Needs push.lua.
 local function move(id, to, now)
   local key = order_key(id)
-  local from = redis.call('HGET', key, 'status')
+  local from, notify, telling = unpack(redis.call('HMGET', key, 'status', 'notify', 'telling'))
   redis.call('HSET', key, 'status', to, 'updated_at', now)
-  redis.call('HINCRBY', key, 'version', 1)
+  local version = redis.call('HINCRBY', key, 'version', 1)
   if from then
     redis.call('ZREM', 'turnstile:orders:status:' .. from, id)
   end
@@ -27,6 +67,9 @@ local function move(id, to, now)
     redis.call('ZADD', 'turnstile:orders:open', now, id)
   end
   redis.call('XADD', 'turnstile:events', 'MAXLEN', '~', 10000, '*', 'order', id, 'status', to, 'at', now)
+  if notify then
+    note(id, version, now, telling)
+  end
 end
 
 -- Notes a change that moves nothing.

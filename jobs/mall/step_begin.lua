@@ -1,3 +1,4 @@
+--! include push.lua
 --! include order.lua
 -- step_begin.lua: an attempt at a step of one order begins.
 -- An order that is dead because of this very job goes on: somebody requeued the job with RQ's own tools.

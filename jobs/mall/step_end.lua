@@ -6,9 +6,11 @@
 --      7 'consume' uses up the reserved stock, empty leaves it  8 next job id, empty for none  9 queue  10 fields
 -- RETURNS 1 written, 0 the order has moved on and nothing was written
 -- COST O(log n)
+local BEFORE = {delivering = 'packing', delivered = 'delivering'}
 local id, now = ARGV[1], ARGV[3]
 local status, version = unpack(redis.call('HMGET', KEYS[1], 'status', 'version'))
-if not status or ENDED[status] or version ~= ARGV[2] then
+-- The version alone does not tell: in a Redis that has come back older, an earlier step may reach it a second time.
+if status ~= BEFORE[ARGV[4]] or version ~= ARGV[2] then
   return 0
 end
 local fields = cjson.decode(ARGV[6])
