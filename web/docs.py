@@ -13,6 +13,7 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from web.html import HEADERS, STATIC, TEMPLATES
+from web.routes import conditional
 
 SWAGGER_UI = Path(str(files("flask_swagger_ui"))) / "dist"
 FILES = {
@@ -44,4 +45,6 @@ async def _file(request: Request) -> Response:
     name = request.path_params["name"]
     if name not in FILES:
         raise HTTPException(404, f"no file {name!r} belongs to this page")
-    return FileResponse(FILES[name] / name, headers=DOCS_HEADERS)
+    path = FILES[name] / name
+    file = FileResponse(path, headers=DOCS_HEADERS, stat_result=path.stat())
+    return conditional(file, request.headers.get("if-none-match", ""))
