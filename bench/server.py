@@ -37,10 +37,14 @@ class Server:
         self.url = f"redis://127.0.0.1:{port}/0"
         options = ["--port", port, "--bind", "127.0.0.1", "--dir", self._folder, "--save", "", "--maxmemory-policy", "noeviction"]
         options += ["--appendonly", "yes" if aof_always else "no", "--appendfsync", "always"]
-        self._process = subprocess.Popen(
-            [self.engine.binary, *options], stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent()
-        )
+        self._command = [self.engine.binary, *options]
         self.client = redis.Redis.from_url(self.url)
+        self._start()
+
+    def _start(self) -> None:
+        self._process = subprocess.Popen(
+            self._command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent()
+        )
         deadline = time.monotonic() + START_LIMIT_S
         while True:
             try:
@@ -48,8 +52,14 @@ class Server:
                 return
             except redis.exceptions.ConnectionError:
                 if time.monotonic() > deadline or self._process.poll() is not None:
-                    sys.exit(f"{self.engine.binary} did not start on port {port}")
+                    sys.exit(f"{self.engine.binary} did not start at {self.url}")
                 time.sleep(0.01)
+
+    def kill_and_start(self) -> None:
+        """SIGKILL, and again on the same data."""
+        self._process.kill()
+        self._process.wait()
+        self._start()
 
     def empty(self) -> None:
         """Deletes everything, at once: the memory of an asynchronous FLUSHALL is given back some time later."""

@@ -21,7 +21,9 @@ COMMANDS = {
     "send": ("jobs.commands.send", "enqueue a job by the name of its task"),
     "dead-letters": ("jobs.commands.dead_letters", "look at what failed for good; redrive or discard it"),
     "workers": ("jobs.commands.workers", "look at the workers; scale a pool, stop or restart one"),
-    "keys": ("jobs.commands.keys", "make an API key"),
+    "schedules": ("jobs.commands.schedules", "look at periodic and delayed jobs; run, pause, reschedule, cancel them"),
+    "doctor": ("jobs.commands.doctor", "look for what is lost or left over in Redis, and mend it"),
+    "keys": ("jobs.commands.keys", "make, list and revoke API keys and secrets of devices"),
 }
 USAGE = 2
 INTERRUPTED = 130

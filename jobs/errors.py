@@ -101,6 +101,19 @@ class Refused(Explained):
     retry_after_s: int
 
 
+class RedisAway(Refused):
+    """Raised when Redis does not answer in time; whether the request was accepted nobody knows, repeating it is safe."""
+
+    says = "Redis does not answer ({reason}); send the same request again"
+
+
+@dataclass
+class TooMany(Refused):
+    """Raised when a client asks for more than its rate limit allows; nothing was accepted."""
+
+    headers: dict[str, str]
+
+
 @dataclass
 class UnknownTask(TurnstileError):
     """Raised when a task name is not on the allow-list of this program."""
@@ -136,6 +149,17 @@ class CarrierError(TurnstileError):
 
     def __str__(self) -> str:
         return f"carrier: {self.reason}" if self.status is None else f"carrier answered {self.status}: {self.reason}"
+
+
+@dataclass
+class ReceiverError(TurnstileError):
+    """Raised when the receiver of an order's changes gave no good answer, but another attempt may: no address, not 2xx."""
+
+    reason: str
+    status: int | None = None
+
+    def __str__(self) -> str:
+        return f"receiver: {self.reason}" if self.status is None else f"receiver answered {self.status}: {self.reason}"
 
 
 @dataclass

@@ -34,7 +34,8 @@ job = _each("rq:job:{}")
 """hash; RQ's job fields plus ours: `failures` (attempts that failed), `crashes` (in a row), `begun` (the execution in which one
 that has crashed twice began again; suspect.lua), `attempts` (JSON list of Attempt, the last 20), `acked` (execution that ended
 it), `died_at`, `group` (fingerprint), `error_type`, `error`, `redrives` with the last one's `redriven_by` and `redriven_at`,
-`progress` (JSON of Progress, at a run's reports; progress.lua). Expires `result_ttl_s` after it finished; a dead letter never."""
+`progress` (JSON of Progress, at a run's reports; progress.lua), `last_job_id` (of a stock client's periodic job: its last run;
+foreign.lua). Expires `result_ttl_s` after it finished; a dead letter never."""
 
 queue = _each("rq:queue:{}")
 """list of job ids, pushed right and claimed left; every script that pushes, workers."""
@@ -52,7 +53,8 @@ failed = _each("rq:failed:{}")
 """zset job id -> +inf; the dead letters of a queue. bury.lua in, redrive.lua and discard.lua out."""
 
 scheduled = _each("rq:scheduled:{}")
-"""zset job id -> due_at (float seconds); retry.lua in, the scheduler's promote.lua out."""
+"""zset job id -> due_at (float seconds; RQ's are whole); retry.lua in, the scheduler's promote.lua out, or
+delayed_move.lua when an operator does not wait."""
 
 canceled = _each("rq:canceled:{}")
 """zset job id -> expiry, of jobs that were cancelled or expired; cancelled.lua, trimmed by it."""
@@ -66,6 +68,53 @@ workers = _each("rq:workers:{}")
 worker = _each("rq:worker:{}")
 """hash, RQ's worker fields and `kind pool size min max busy memory_bytes`; its worker's heartbeat.lua, and the counts by the
 ends of its jobs. Expires when the heartbeat stops."""
+
+# Only stock workers, stock schedulers and clients that use RQ's own dependencies and groups write these.
+
+deferred = _each("rq:deferred:{}")
+"""zset job id -> expiry; jobs that wait for others, by RQ's `depends_on`."""
+
+job_dependents = _each("rq:job:{}:dependents")
+"""set of ids of the jobs that wait for this one; RQ's `depends_on`."""
+
+job_dependencies = _each("rq:job:{}:dependencies")
+"""set of ids of the jobs that this one waits for; RQ's `depends_on`."""
+
+execution = _each("rq:execution:{}")
+"""hash of RQ's for one execution of a job by a stock worker. Expires with its lease."""
+
+executions = _each("rq:executions:{}")
+"""zset execution id -> lease's end, of one job; a stock worker. Expires with the lease."""
+
+cleaning = _each("rq:clean_registries:{}")
+"""string; a stock worker cleans the registries of the queue. Expires."""
+
+rq_scheduler_lock = _each("rq:scheduler-lock:{}")
+"""string, a process id; the scheduler of a stock worker started with `--with-scheduler`, for a queue. Expires."""
+
+scheduler_instance = _each("rq:scheduler_instance:{}")
+"""hash; a stock `rqscheduler` process. Expires."""
+
+rq_scheduler = _each("rq:scheduler:{}")
+"""hash; the scheduler of a stock worker started with `--with-scheduler`. Expires."""
+
+CRON_SCHEDULERS = "rq:cron_schedulers"
+"""zset name -> last heartbeat; stock `rq cron` processes, which also remove the dead ones."""
+
+CRON_JOBS = "rq:cron_jobs"
+"""zset name -> last enqueued_at; the functions that stock `rq cron` processes repeat."""
+
+cron_scheduler = _each("rq:cron_scheduler:{}")
+"""hash; a stock `rq cron` process. Expires."""
+
+cron_history = _each("rq:cron_job:{}:jobs")
+"""zset job id -> enqueued_at, of one function that a stock `rq cron` process repeats. Expires."""
+
+GROUPS = "rq:groups"
+"""set of names of RQ's groups; clients that use them."""
+
+group = _each("rq:group:{}")
+"""set of ids of the jobs of one of RQ's groups; clients that use them."""
 
 # --- the queue's --------------------------------------------------------------------------
 
@@ -95,6 +144,10 @@ LIMITS = "turnstile:limits"
 LIMITS_OVERRIDE = "turnstile:limits:override"
 """hash like LIMITS that comes before it; POST /v1/tasks/{name}/limits sets, DELETE takes it back."""
 
+unreadable = _each("turnstile:unreadable:{}")
+"""string, or of any other type but a hash: what somebody had put in the place of a job's hash when the job was due. promote.lua;
+expires after 30 days, the dead letter in its place does not."""
+
 held = _each("turnstile:held:{}")
 """zset task -> time of the next look at its held jobs; claim.lua, deleted when none is held."""
 
@@ -103,6 +156,9 @@ def held_jobs(queue_name: str, task: str) -> str:
     """list of ids of queued jobs that their task's limits hold back; claim.lua, also out by cancel.lua and purge.lua."""
     return f"turnstile:held:{queue_name}:{task}"
 
+
+rate_limit = _each("turnstile:rate_limit:{}")
+"""string, of `<limit>:<client>`: when all of the client's tokens are back (Unix seconds). rate_limit.lua; expires then."""
 
 rate = _each("turnstile:rate:{}")
 """string; when the task's next start is due at an even rate (Unix seconds). claim.lua; expires soon after that."""
@@ -116,7 +172,7 @@ outcomes = _each("turnstile:outcomes:{}")
 seconds."""
 
 BREAKERS = "turnstile:breakers"
-"""set of names of the circuit breakers that were ever asked; breaker.lua. Forever, one a downstream."""
+"""set of names of the circuit breakers that were asked within a day; breaker.lua adds, `breaker.states` removes."""
 
 breaker = _each("turnstile:breaker:{}")
 """hash `retry_at opened_at streak passed opened calls failures refused bucket bucket_s`, `c<bucket>` and `f<bucket>` (calls
@@ -195,8 +251,9 @@ def canvas_laid(canvas_id: str, launch: str) -> str:
 
 
 SCHEDULER = "turnstile:scheduler"
-"""hash `heartbeat_at name pid epoch` and counts since the beginning: `promoted fired skipped late unknown reclaimed quarantined
-requeued reconciled adopted redriven discarded refused trimmed`; the leading scheduler."""
+"""hash `heartbeat_at name pid epoch` and counts since the beginning: `promoted dangling unreadable fired skipped missed late
+paused cancelled unknown reclaimed quarantined ghosts requeued reconciled adopted redriven discarded refused trimmed`; the
+leading scheduler."""
 
 SCHEDULER_EPOCH = "turnstile:scheduler:epoch"
 """string `<number>:<token>` of the scheduler that took the lease last; what it moves, it moves only while this stands. lead.lua.
@@ -209,8 +266,12 @@ PERIODIC = "turnstile:periodic"
 """set of names of the periodic jobs that are registered; the scheduler at boot."""
 
 periodic = _each("turnstile:periodic:{}")
-"""hash `cron timezone last_fire_at last_job_id runs skipped`; register.lua, fire.lua.
-Deleted when the job leaves the table."""
+"""hash `cron timezone every_s overlap missed_policy jitter_s next_fire_at paused_at resumed_at waiting last_fire_at last_job_id
+runs skipped missed`; `waiting` holds the fire times that wait for the end of the last run. register.lua, fire.lua,
+run_waiting.lua, steer_periodic.lua. Deleted when the job leaves the table."""
+
+periodic_runs = _each("turnstile:periodic:{}:runs")
+"""list of JSON of Run, the newest left, the last 20; launch.lua, and follow.lua what became of them. Deleted with the record."""
 
 batch = _each("turnstile:batch:{}")
 """list of items that wait for a batch, `id JSON`; batch_add.lua, out by batch_done.lua when an item's outcome is written."""
@@ -224,20 +285,42 @@ batch_due = _each("turnstile:batch:{}:job")
 SAMPLE_CRASH_PREFIX = "turnstile:samples:crash:"
 """prefix of `samples:crash:<key>`: string, how often a crash sample was started; the sample. Expires after an hour."""
 
+# --- access ----------------------------------------------------------------------------------
+
+API_KEYS = "turnstile:api-keys"
+"""hash id -> JSON of Key (jobs/access/api_keys.py); create_key.lua, revoke_key.lua, which deletes it. Forever, two of a kind
+for each client at most."""
+
+API_KEYS_USED = "turnstile:api-keys:used"
+"""hash id -> when the key was last used (Unix seconds); web processes, once a minute a key. Deleted with the key."""
+
+
+def signed(key_id: str, message_id: str) -> str:
+    """string, empty: a signed request that was taken, so that it is taken once. The web; expires when its signature does, after
+    10 minutes at most."""
+    return f"turnstile:signed:{key_id}:{message_id}"
+
+
 # --- entries ---------------------------------------------------------------------------------
 
 ENTRIES = "turnstile:entries"
-"""hash `accepted counted` (events); ingest.lua and count.lua. accepted = counted + LLEN of the buffer."""
+"""hash `accepted counted` (events) and `alerts` (how many); ingest.lua and count.lua. accepted = counted + what the buffer
+stands for."""
 
 ENTRIES_BUFFER = "turnstile:entries:buffer"
-"""list of accepted events not yet counted; ingest.lua pushes, count.lua removes what it applied."""
+"""list of sums of accepted events not yet counted, `<accepted_at>|<events>|<people>|<minute>|<local day>|<1 if the mall is
+open>|<direction>|<gate>`; ingest.lua pushes, count.lua removes what it applied."""
 
 ENTRIES_JOB = "turnstile:entries:job"
 """string; id of the count job that is due to empty the buffer. Set by ingest.lua, moved on by count.lua."""
 
-SEEN_PREFIX = "turnstile:seen:"
-"""prefix of `seen:e<event_id>` (string, SET NX) and `seen:s<seq // 65536>|<sensor>` (bitmap): the events of the
-window, so that a repeated one is a duplicate. ingest.lua; they expire an hour after the age at which events are refused."""
+SEEN_IDS_PREFIX = "turnstile:seen:e:"
+"""prefix of `seen:e:<window>:<bucket>`: set of 64 bit digests of event_ids, so that a repeated one is a duplicate. ingest.lua;
+the windows are as long as events are taken, and expire when the next one ends."""
+
+SEEN_SEQS_PREFIX = "turnstile:seen:s:"
+"""prefix of `seen:s:<window>:<seq // 1024>|<sensor>`: bitmap of the sequence numbers seen. ingest.lua; expires like the
+digests."""
 
 GATES_PREFIX = "turnstile:gates:"
 """prefix of `gates:<local day>`: hash `in|<gate>`, `out|<gate>` -> people, the mall's own day.
@@ -249,6 +332,13 @@ MINUTES_PREFIX = "turnstile:footfall:minute:"
 HOURS_PREFIX = "turnstile:footfall:hour:"
 """prefix of `footfall:hour:<day>`: hash `HH|in|<gate>` -> people, absolute sums. The hourly roll-up; forever."""
 
+ALERTS = "turnstile:alerts"
+"""stream `kind gate at people capacity`, about 1,000 entries; count.lua."""
+
+ALERTS_DAY_PREFIX = "turnstile:alerts:"
+"""prefix of `alerts:<local day>`: hash `over|<gate>` while the gate, or without one the mall, holds too many, and
+`closed|<UTC hour>|<gate>` once somebody has entered while the mall was closed. count.lua; expires after 8 days."""
+
 DIRTY_DAYS = "turnstile:footfall:dirty"
 """set of days counted into since they were last rolled up. count.lua adds, the roll-up removes."""
 
@@ -258,11 +348,19 @@ REPORTS_PREFIX = "turnstile:report:"
 # --- orders ----------------------------------------------------------------------------------
 
 order = _each("turnstile:order:{}")
-"""hash `reference status step version body created_at updated_at tracking_number reason slip reserved
-dead_job trace`; the order scripts. Deleted by cleanup `order_keep_days` after its end."""
+"""hash `reference status step version body created_at updated_at tracking_number reason slip reserved dead_job trace`
+(jobs/trace.py), and with a `notify_url` also `client`, `notify` (queue and fields of the jobs that tell its receiver) and
+`telling` (the version that is being told); the order scripts. Deleted by cleanup `order_keep_days` after its end."""
 
 order_attempts = _each("turnstile:order:{}:attempts")
 """list of JSON attempts, the last 100; the order scripts. Lives as long as the order."""
+
+order_notices = _each("turnstile:order:{}:notices")
+"""zset JSON array of strings (`version status step updated_at tracking_number reason due_at attempts`) -> version, the changes
+that the receiver at the order's `notify_url` has not been told of; order.lua, out by told.lua. Lives as long as the order."""
+
+NOTICES = "turnstile:notices"
+"""zset order id -> last looked at, orders of which a receiver is being told; order.lua, told.lua, heal_notice.lua."""
 
 ORDERS = "turnstile:orders"
 """zset order id -> created_at, every order kept; accept.lua, cleanup."""

@@ -11,6 +11,7 @@ from typing import Any
 import structlog
 
 from jobs.settings import Settings
+from jobs.trace import add_trace_id
 
 QUIET = ("httpx", "httpcore", "rq.scripts", "rq_scheduler.scheduler", "uvicorn", "asyncio")
 
@@ -20,6 +21,7 @@ def configure(settings: Settings, *, process: str) -> None:
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        add_trace_id,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,

@@ -48,7 +48,7 @@ def serving(
         return PlainTextResponse("pong")
 
     routes = [Mount("/rq", dashboard_app(url, client, redrive)), Route("/ping", ping)]
-    app = Starlette(routes=routes, middleware=[Middleware(Security, keys=())])
+    app = Starlette(routes=routes, middleware=[Middleware(Security)])
     listener = socket.create_server(("127.0.0.1", 0))
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

@@ -20,7 +20,7 @@ from jobs.queue.engine import Engine
 from jobs.queue.outcome import Outcome
 from jobs.queue.registration import Registration
 from jobs.queue.surroundings import Bounds, Surroundings
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 LIMIT_S = 20.0
 Decide = Callable[[Claim], Outcome | None]

@@ -6,7 +6,7 @@ import redis
 
 from jobs import keys
 from jobs.queue.registration import Registration
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 LEASE_S = 60.0
 

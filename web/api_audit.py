@@ -5,7 +5,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from jobs.queue import audit
-from web.http import PAGE, answer, call, paging
+from jobs.queue.audit import STREAM_ID
+from web.http import answer, call, paged, paging
 from web.operation import Operation
 
 
@@ -21,4 +22,4 @@ async def get_audit(request: Request) -> Response:
     return answer(AuditPage(*await call(request, audit.page, **paging(request))))
 
 
-OPERATIONS = (Operation("GET", "/v1/audit", get_audit, response=AuditPage, parameters=PAGE),)
+OPERATIONS = (Operation("GET", "/v1/audit", get_audit, response=AuditPage, parameters=paged(STREAM_ID.pattern)),)

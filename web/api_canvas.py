@@ -10,10 +10,11 @@ from jobs.errors import InvalidField
 from jobs.queue import canvas_store
 from jobs.queue.canvas_store import CanvasView, TreePage
 from web.audit import Done, audit
-from web.http import PAGE, WHOLE, answer, call, known_query, page_limit, read_body
+from web.http import WHOLE, answer, call, known_query, page_limit, paged, read_body
 from web.operation import Operation, Parameter
 
 MAX_DIGITS = 9
+DIGITS = f"[0-9]{{1,{MAX_DIGITS}}}"
 
 
 class CanvasList(msgspec.Struct, frozen=True):
@@ -53,10 +54,12 @@ async def cancel(request: Request) -> Response:
 
 
 LIMIT = Parameter("limit", "entries at most", schema=WHOLE)
-NODE = Parameter("node", "the number of the node", schema={"type": "integer", "minimum": 0, "default": 0})
+NODE = Parameter(
+    "node", "the number of the node", schema={"type": "integer", "minimum": 0, "maximum": 10**MAX_DIGITS - 1, "default": 0}
+)
 OPERATIONS = (
     Operation("GET", "/v1/canvas", get_open, response=CanvasList, parameters=(LIMIT,)),
     Operation("GET", "/v1/canvas/{id}", get_canvas, response=CanvasView),
-    Operation("GET", "/v1/canvas/{id}/tree", get_tree, response=TreePage, parameters=(NODE, *PAGE)),
+    Operation("GET", "/v1/canvas/{id}/tree", get_tree, response=TreePage, parameters=(NODE, *paged(DIGITS))),
     Operation("POST", "/v1/canvas/{id}/cancel", cancel, response=Done, also=(409,)),
 )

@@ -134,10 +134,29 @@ FILTERS = (
     Parameter("group", "only this group"),
     Parameter("search", "only those with this text in id, task, error type, message or arguments, in upper or lower case"),
 )
+LED = ("Location",)
 OPERATIONS = (
     Operation("GET", "/v1/dead-letters", get_dead_letters, response=DeadLetterPage, parameters=(*FILTERS, *PAGE)),
-    Operation("POST", "/v1/dead-letters/redrive", redrive_many, request=RedriveMany, response=Redriven, status=202, also=(409,)),
-    Operation("POST", "/v1/dead-letters/discard", discard_many, request=DiscardMany, response=Discarded, status=202, also=(409,)),
+    Operation(
+        "POST",
+        "/v1/dead-letters/redrive",
+        redrive_many,
+        request=RedriveMany,
+        response=Redriven,
+        status=202,
+        also=(409,),
+        headers=LED,
+    ),
+    Operation(
+        "POST",
+        "/v1/dead-letters/discard",
+        discard_many,
+        request=DiscardMany,
+        response=Discarded,
+        status=202,
+        also=(409,),
+        headers=LED,
+    ),
     Operation("GET", "/v1/dead-letters/{id}", get_dead_letter, response=DeadLetter),
     Operation(
         "POST",
@@ -148,6 +167,7 @@ OPERATIONS = (
         status=202,
         also=(409,),
         body_optional=True,
+        headers=LED,
     ),
     Operation("POST", "/v1/dead-letters/{id}/discard", discard, response=Done),
     Operation("GET", "/v1/redrives", get_redrives, response=RedrivePage, parameters=PAGE),

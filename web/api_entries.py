@@ -1,7 +1,6 @@
 """/v1/entries and /v1/footfall: events in, counted series out."""
 
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated
@@ -10,61 +9,42 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.errors import InvalidField, Malformed, TooLarge
+from jobs.access.scopes import Scope
+from jobs.errors import InvalidField, Malformed
 from jobs.mall import entries, footfall
-from jobs.mall.entries import MAX_EVENTS, Entry, EntryRequest
+from jobs.mall.entries import EntryRequest
 from jobs.mall.footfall import STEPS, Series, Summary
+from web import examples
 from web.admission import Kind
 from web.http import answer, known_query, read_body
-from web.operation import Operation, Parameter
+from web.ndjson import EntriesAnswer, Intake
+from web.operation import Operation, Parameter, said
 from web.state import state
 
 NDJSON = "application/x-ndjson"
 DEFAULT_SPAN = timedelta(days=1)
-
-
-class LineError(msgspec.Struct, frozen=True):
-    """A refused line of an NDJSON body; `line` counts from 1."""
-
-    line: int
-    error: str
-
-
-class EntriesAnswer(msgspec.Struct, frozen=True):
-    """What became of the events. An accepted event is counted exactly once."""
-
-    accepted: Annotated[int, msgspec.Meta(ge=0)]
-    duplicates: Annotated[int, msgspec.Meta(ge=0)]
-    rejected: list[LineError]
+PATH = "/v1/entries"
+LOCATION = "/v1/footfall/summary"
+JSON = "application/json"
+ANSWERS = {new: msgspec.json.encode(EntriesAnswer(int(new), int(not new), [])) for new in (True, False)}
+"""To a single entry that was new, and to one that was not."""
+FAILURE = "turnstile.failure"
+"""In the scope of a single entry that web/express.py took and Redis did not: what went wrong."""
 
 
 async def post_entries(request: Request) -> Response:
     """Count entries: one, or up to 10000 as NDJSON. The same event sent again is a duplicate, counted once."""
-    here = state(request)
-    body = await read_body(request)
-    here.admission.check(Kind.ENTRIES)
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type == NDJSON:
+        return answer(await Intake(request).take(), 202, {"Location": LOCATION})
+    if FAILURE in request.scope:
+        raise request.scope[FAILURE]
+    here, body = state(request), await read_body(request)
     if not body.strip():
         raise Malformed("the body is empty, a JSON object is needed")
-    parse = partial(entries.parse, settings=here.settings, zone=here.zone, now=time.time())
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    accepted, rejected = _read_lines(body, parse) if media_type == NDJSON else ([parse(body)], [])
-    fresh = await here.coalescer.submit(accepted) if accepted else []
-    new = sum(fresh)
-    return answer(EntriesAnswer(new, len(fresh) - new, rejected), 202, {"Location": "/v1/footfall/summary"})
-
-
-def _read_lines(body: bytes, parse: Callable[[bytes], Entry]) -> tuple[list[Entry], list[LineError]]:
-    lines = [(number, line) for number, line in enumerate(body.split(b"\n"), start=1) if line.strip()]
-    if len(lines) > MAX_EVENTS:
-        raise TooLarge(f"at most {MAX_EVENTS} events are taken at once")
-    accepted: list[Entry] = []
-    rejected: list[LineError] = []
-    for number, line in lines:
-        try:
-            accepted.append(parse(line))
-        except (InvalidField, Malformed) as error:
-            rejected.append(LineError(number, str(error)))
-    return accepted, rejected
+    entry = entries.parse(body, settings=here.settings, zone=here.zone, now=time.time())
+    [new] = await here.admission.carry(Kind.ENTRIES, partial(here.coalescer.submit, (entry,)))
+    return Response(ANSWERS[new], 202, {"Location": LOCATION}, JSON)
 
 
 async def get_footfall(request: Request) -> Response:
@@ -101,7 +81,7 @@ def _instant(name: str, text: str | None, default: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-RFC3339 = {"type": "string", "format": "date-time"}
+RFC3339 = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}
 BUCKET = {"type": "string", "enum": list(STEPS), "default": "hour"}
 SERIES = (
     Parameter("from", "start, included", schema=RFC3339),
@@ -109,9 +89,27 @@ SERIES = (
     Parameter("bucket", "width of a bucket", schema=BUCKET),
     Parameter("gate", "only this gate"),
 )
-TAKEN = ("application/json", NDJSON)
+MEDIA_TYPES = (JSON, NDJSON)
+TEXT, NUMBER, NONE = {"type": "string"}, {"type": "integer"}, {"type": "null"}
+ONE_IDENTITY = said(
+    oneOf=[
+        {"required": ["event_id"], "properties": {"event_id": TEXT, "sensor": NONE, "seq": NONE}},
+        {"required": ["sensor", "seq"], "properties": {"event_id": NONE, "sensor": TEXT, "seq": NUMBER}},
+    ]
+)
 OPERATIONS = (
-    Operation("POST", "/v1/entries", post_entries, request=EntryRequest, response=EntriesAnswer, status=202, media_types=TAKEN),
+    Operation(
+        "POST",
+        PATH,
+        post_entries,
+        request=Annotated[EntryRequest, ONE_IDENTITY],
+        response=EntriesAnswer,
+        status=202,
+        media_types=MEDIA_TYPES,
+        scopes=(Scope.ENTRIES,),
+        headers=("Location",),
+        examples={JSON: examples.ENTRY, NDJSON: examples.ENTRIES},
+    ),
     Operation("GET", "/v1/footfall", get_footfall, response=Series, parameters=SERIES),
     Operation("GET", "/v1/footfall/summary", get_summary, response=Summary, also=(422,)),
 )

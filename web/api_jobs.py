@@ -1,10 +1,9 @@
-"""/v1/jobs, /v1/queues, /v1/schedules: the queue for programs and operators."""
+"""/v1/jobs, /v1/queues: the queue for programs and operators."""
 
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from rq.command import send_command
@@ -12,22 +11,21 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
-from jobs.errors import Conflict, InvalidField, NotFound
-from jobs.queue import catalogue, job_store, overview, schedules
+from jobs.errors import Conflict, NotFound
+from jobs.queue import catalogue, job_store, overview
 from jobs.queue.calling import place_async
 from jobs.queue.job import unique_id
 from jobs.queue.job_store import JobView
-from jobs.queue.options import Priority
+from jobs.queue.options import MAX_S, Priority
 from jobs.queue.overview import QueueInfo
-from jobs.queue.schedules import DelayedPage, Schedule
 from jobs.queue.watching import changes
+from jobs.setting_values import QUEUE_NAME
 from web.admission import Kind
 from web.audit import Done, audit
-from web.http import PAGE, PING_S, answer, call, paging, read_body, read_json
-from web.operation import Operation
+from web.due import NOT_BOTH, Countdown, Instant, due_at
+from web.http import PING_S, answer, call, read_body, read_json
+from web.operation import Operation, said
 from web.state import State, state
-
-MAX_AHEAD_S = 366 * 86_400.0
 
 
 class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -36,12 +34,12 @@ class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     task: str
     args: list[Any] = []
     kwargs: dict[str, Any] = {}
-    queue: str | None = None
-    countdown_s: float | None = None
-    at: datetime | None = None
+    queue: Annotated[str, said(pattern=f"^{QUEUE_NAME.pattern}$")] | None = None
+    countdown_s: Countdown | None = None
+    at: Instant | None = None
     unique_key: str | None = None
     priority: Priority | None = None
-    expires_s: float | None = None
+    expires_s: Annotated[float, said(exclusiveMinimum=0, maximum=MAX_S)] | None = None
 
 
 class JobCreated(msgspec.Struct, frozen=True):
@@ -64,41 +62,19 @@ class QueueList(msgspec.Struct, frozen=True):
     queues: list[QueueInfo]
 
 
-class ScheduleList(msgspec.Struct, frozen=True):
-    """All periodic jobs."""
-
-    schedules: list[Schedule]
-
-
 async def post_job(request: Request) -> Response:
     """Enqueue a job by its task's name, without having its code."""
     body = await read_json(request, JobRequest)
     now = time.time()
-    due_at = _due_at(body, now)
+    due = due_at(body.countdown_s, body.at, now)
     state(request).admission.check(Kind.JOBS)
     options = {name: getattr(body, name) for name in ("queue", "priority", "expires_s") if getattr(body, name) is not None}
     client = state(request).redis
     task = await catalogue.find_async(client, body.task)
     job_id = None if body.unique_key is None else unique_id(task.name, body.unique_key)
-    job = task.build(task.options(**options).defaults, body.args, body.kwargs, job_id=job_id, now=now, due_at=due_at)
-    job_id, created = await place_async(client, job, now=now, due_at=due_at)
+    job = task.build(task.options(**options).defaults, body.args, body.kwargs, job_id=job_id, now=now, due_at=due)
+    job_id, created = await place_async(client, job, now=now, due_at=due)
     return answer(JobCreated(job_id, created), 202, {"Location": f"/v1/jobs/{job_id}"})
-
-
-def _due_at(body: JobRequest, now: float) -> float | None:
-    if body.countdown_s is not None and body.at is not None:
-        raise InvalidField("at", "give either countdown_s or at, not both")
-    if body.countdown_s is not None:
-        if not 0 <= body.countdown_s <= MAX_AHEAD_S:
-            raise InvalidField("countdown_s", f"must lie between 0 and {MAX_AHEAD_S:g}")
-        return now + body.countdown_s if body.countdown_s else None
-    if body.at is None:
-        return None
-    if body.at.tzinfo is None:
-        raise InvalidField("at", "needs an offset, as in 2026-11-21T10:15:00Z")
-    if body.at.timestamp() > now + MAX_AHEAD_S:
-        raise InvalidField("at", "lies more than a year ahead")
-    return body.at.timestamp() if body.at.timestamp() > now else None
 
 
 async def get_job(request: Request) -> Response:
@@ -174,33 +150,21 @@ async def queue_action(request: Request) -> Response:
     return answer(Done(name, action, purged, kept))
 
 
-async def get_schedules(request: Request) -> Response:
-    """Periodic jobs with last and next run."""
-    return answer(ScheduleList(await call(request, schedules.schedules, time.time())))
-
-
-async def run_schedule(request: Request) -> Response:
-    """Run a periodic job now, besides its schedule."""
-    name = request.path_params["name"]
-    job_id = await call(request, schedules.run_now, name, time.time())
-    await audit(request, "run schedule", name)
-    return answer(JobCreated(job_id, created=True), 202, {"Location": f"/v1/jobs/{job_id}"})
-
-
-async def get_scheduled(request: Request) -> Response:
-    """Delayed jobs, the next one due first."""
-    return answer(await call(request, schedules.delayed, **paging(request)))
-
-
 OPERATIONS = (
-    Operation("POST", "/v1/jobs", post_job, request=JobRequest, response=JobCreated, status=202, also=(404,)),
+    Operation(
+        "POST",
+        "/v1/jobs",
+        post_job,
+        request=Annotated[JobRequest, NOT_BOTH],
+        response=JobCreated,
+        status=202,
+        also=(404,),
+        headers=("Location",),
+    ),
     Operation("GET", "/v1/jobs/{id}", get_job, response=JobView),
     Operation("GET", "/v1/jobs/{id}/events", job_events, response_media_types=("text/event-stream",)),
     Operation("DELETE", "/v1/jobs/{id}", delete_job, response=JobView, also=(409,)),
     Operation("POST", "/v1/jobs/{id}/stop", stop_job, response=Done, status=202, also=(409,)),
     Operation("GET", "/v1/queues", get_queues, response=QueueList),
     Operation("POST", "/v1/queues/{name}/{action}", queue_action, response=Done),
-    Operation("GET", "/v1/schedules", get_schedules, response=ScheduleList),
-    Operation("POST", "/v1/schedules/{name}/run", run_schedule, response=JobCreated, status=202, also=(409,)),
-    Operation("GET", "/v1/scheduled", get_scheduled, response=DelayedPage, parameters=PAGE),
 )

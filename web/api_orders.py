@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated
 
 import msgspec
@@ -10,22 +11,36 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs import trace
+from jobs.access.scopes import Scope
 from jobs.errors import InvalidField, Malformed
 from jobs.mall import accepting, order_store, stock
 from jobs.mall.accepting import MAX_KEY
 from jobs.mall.order_store import OrderPage
-from jobs.mall.orders import ENDED, MAX_NAME, PRINTABLE, OrderRequest, OrderView, Status, problems
+from jobs.mall.orders import (
+    ENDED,
+    MAX_NAME,
+    PRINTABLE,
+    SKU_SCHEMA,
+    FieldError,
+    OrderRequest,
+    OrderView,
+    Status,
+    problems,
+    without,
+)
 from jobs.mall.packing import Slip
 from jobs.mall.stock import MAX_ON_HAND, Stock
-from web import slip_page
+from web import examples, slip_page
 from web.admission import Kind
 from web.audit import audit
-from web.http import PAGE, PING_S, answer, paging, read_json
+from web.http import PAGE, PING_S, answer, paging, read_body, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
 from web.state import State, state
 
-KEY = re.compile(r'"(?P<quoted>[^"\\]+)"|(?P<bare>[^"\s]+)')
+KEY = re.compile(r'"(?P<quoted>[ !#-\[\]-~]+)"|(?P<bare>[!#-~]+)')
+"""What RFC 8941 allows in a string, and as much of it as needs no quotes."""
 
 
 class StockRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,24 +53,39 @@ async def post_order(request: Request) -> Response:
     """Accept an order. Same key and body: the same answer again; same key, other body: 422."""
     here = state(request)
     key = _idempotency_key(request)
-    order = await read_json(request, OrderRequest)
-    refused = problems(order, max_countdown_s=here.settings.max_countdown_s)
-    if refused:
-        raise InvalidFields(refused)
-    here.admission.check(Kind.ORDERS)
-    accepted = await accepting.accept(
+    order = await _read_order(request, here)
+    accept = partial(
+        accepting.accept,
         here.redis,
         order,
         client_name=request.scope.get("client_name", ""),
         key=key,
         settings=here.settings,
         now=time.time(),
-        trace=request.scope.get("traceparent", ""),
+        trace=trace.current(),
     )
+    accepted = await here.admission.carry(Kind.ORDERS, accept)
     headers = {"Location": f"/v1/orders/{accepted.order_id}"}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     return Response(accepted.answer, 202, media_type="application/json", headers=headers)
+
+
+async def _read_order(request: Request, here: State) -> OrderRequest:
+    """Names every bad field at once: what does not fit its type, and what the types cannot say of the rest."""
+    refused: list[FieldError] = []
+    try:
+        order = await read_json(request, OrderRequest)
+    except InvalidFields as error:
+        refused += error.errors
+        try:
+            order = without(msgspec.json.decode(await read_body(request)), refused)
+        except (msgspec.ValidationError, AttributeError):  # more than is named, or no object at all
+            raise error from None
+    refused += problems(order, here.settings)
+    if refused:
+        raise InvalidFields(refused)
+    return order
 
 
 def _idempotency_key(request: Request) -> str:
@@ -71,10 +101,7 @@ def _idempotency_key(request: Request) -> str:
 async def get_order(request: Request) -> Response:
     """One order with its attempts."""
     order, version = await order_store.get(state(request).redis, request.path_params["id"])
-    etag = f'"{version}"'
-    if etag in [tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")]:
-        return Response(status_code=304, headers={"ETag": etag})
-    return answer(order, headers={"ETag": etag})
+    return answer(order, headers={"ETag": f'"{version}"'})
 
 
 async def list_orders(request: Request) -> Response:
@@ -135,17 +162,33 @@ def _sku(request: Request) -> str:
     return sku
 
 
-ONCE = Parameter("Idempotency-Key", "unique to the order; quoted or bare", "header", required=True)
+ONCE_SCHEMA = {"type": "string", "maxLength": MAX_KEY, "pattern": f"^({re.sub('[?]P<[a-z]+>', '', KEY.pattern)})$"}
+ONCE = Parameter("Idempotency-Key", "unique to the order; quoted or bare", "header", required=True, schema=ONCE_SCHEMA)
+SKU = Parameter("sku", where="path", required=True, schema={"type": "string", **SKU_SCHEMA})
 STATUS = Parameter("status", "only these", schema={"type": "string", "enum": list(Status)})
 SLIP = "The packing slip; a printable page for browsers."
 SLIPS = ("application/json", "text/html")
+ORDERS = (Scope.ORDERS,)
+SEE_ORDERS = (Scope.ORDERS, Scope.OPS_READ)
+CANCEL_ORDERS = (Scope.ORDERS, Scope.OPS_WRITE)
 OPERATIONS = (
-    Operation("POST", "/v1/orders", post_order, request=OrderRequest, response=OrderView, status=202, parameters=(ONCE,)),
-    Operation("GET", "/v1/orders", list_orders, response=OrderPage, parameters=(STATUS, *PAGE)),
-    Operation("GET", "/v1/orders/{id}", get_order, response=OrderView, also=(304,)),
-    Operation("GET", "/v1/orders/{id}/events", order_events, response_media_types=("text/event-stream",)),
-    Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip, response_media_types=SLIPS),
-    Operation("POST", "/v1/orders/{id}/cancel", cancel_order, response=OrderView, also=(409,)),
-    Operation("PUT", "/v1/stock/{sku}", put_stock, request=StockRequest, response=Stock, also=(409,)),
-    Operation("GET", "/v1/stock/{sku}", get_stock, response=Stock, also=(422,)),
+    Operation(
+        "POST",
+        "/v1/orders",
+        post_order,
+        request=OrderRequest,
+        response=OrderView,
+        status=202,
+        parameters=(ONCE,),
+        scopes=ORDERS,
+        headers=("Location", "Idempotency-Replayed"),
+        examples={"application/json": examples.ORDER},
+    ),
+    Operation("GET", "/v1/orders", list_orders, response=OrderPage, parameters=(STATUS, *PAGE), scopes=SEE_ORDERS),
+    Operation("GET", "/v1/orders/{id}", get_order, response=OrderView, scopes=SEE_ORDERS),
+    Operation("GET", "/v1/orders/{id}/events", order_events, response_media_types=("text/event-stream",), scopes=SEE_ORDERS),
+    Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip, response_media_types=SLIPS, scopes=SEE_ORDERS),
+    Operation("POST", "/v1/orders/{id}/cancel", cancel_order, response=OrderView, also=(409,), scopes=CANCEL_ORDERS),
+    Operation("PUT", "/v1/stock/{sku}", put_stock, request=StockRequest, response=Stock, also=(409,), parameters=(SKU,)),
+    Operation("GET", "/v1/stock/{sku}", get_stock, response=Stock, parameters=(SKU,), scopes=SEE_ORDERS),
 )

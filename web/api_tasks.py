@@ -12,10 +12,10 @@ from jobs import keys
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import limits, overview
 from jobs.queue.catalogue import Card
-from jobs.queue.limits import Limits, parse_rate
+from jobs.queue.limits import RATE, Limits, parse_rate
 from web.audit import audit
 from web.http import answer, call, read_body, read_json
-from web.operation import Operation
+from web.operation import Operation, said
 
 
 class TaskInfo(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class TaskList(msgspec.Struct, frozen=True):
 class LimitsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The limits of a task, like `50/s`, `10/m`, `5/h`. What is left out stays as it is, null stands for no limit."""
 
-    rate_limit: str | UnsetType | None = UNSET
+    rate_limit: Annotated[str, said(pattern=f"^(?![0.]+/){RATE.pattern}$")] | UnsetType | None = UNSET
     max_concurrent: Annotated[int, msgspec.Meta(ge=1)] | UnsetType | None = UNSET
 
 

@@ -10,7 +10,7 @@ from jobs.errors import InvalidField
 from jobs.queue import control, overview
 from jobs.queue.control import PoolScale
 from jobs.queue.overview import WorkerInfo
-from jobs.settings import MAX_SIZE, Range
+from jobs.setting_values import MAX_SIZE, Range
 from web.audit import Done, who
 from web.http import answer, call, read_body, read_json
 from web.operation import Operation

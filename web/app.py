@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -13,6 +14,7 @@ from jobs.mall import entries, tasks
 from jobs.queue import dead_letters
 from jobs.settings import Settings, current
 from web import (
+    api_alerts,
     api_audit,
     api_breakers,
     api_canvas,
@@ -20,9 +22,11 @@ from web import (
     api_entries,
     api_jobs,
     api_orders,
+    api_schedules,
     api_tasks,
     api_workers,
     docs,
+    express,
     metrics,
     openapi,
     page,
@@ -31,19 +35,25 @@ from web import (
 from web.admission import Admission
 from web.coalescer import Coalescer
 from web.dashboard import dashboard_app
+from web.gate import Gate
+from web.keyring import Keyring
 from web.live import Live
 from web.operation import Operation
 from web.problems import HANDLERS
+from web.rate_limits import Limited, RateLimits
+from web.routes import routes
 from web.security import Security
 from web.state import State
 from web.trace import Trace
 
 OPERATIONS: tuple[Operation, ...] = (
     *api_entries.OPERATIONS,
+    *api_alerts.OPERATIONS,
     *api_orders.OPERATIONS,
     *api_dead_letters.OPERATIONS,
     *api_audit.OPERATIONS,
     *api_jobs.OPERATIONS,
+    *api_schedules.OPERATIONS,
     *api_workers.OPERATIONS,
     *api_canvas.OPERATIONS,
     *api_tasks.OPERATIONS,
@@ -59,12 +69,14 @@ def create_app(settings: Settings | None = None) -> Starlette:
     tasks.register(settings)
     url = connections.redis_url(settings)
     here = _state(settings, url)
+    keyring = Keyring(here.redis, settings) if settings.asks_for_keys else None
 
     @asynccontextmanager
-    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncIterator[dict[str, Any]]:
         background = [asyncio.create_task(here.admission.run()), asyncio.create_task(here.live.run())]
+        background += [asyncio.create_task(keyring.run())] if keyring else []
         try:
-            yield
+            yield {express.STATE: express.Express(here, keyring)}
         finally:
             here.live.close()
             for task in background:
@@ -76,13 +88,18 @@ def create_app(settings: Settings | None = None) -> Starlette:
     dashboard = dashboard_app(url, here.sync_redis, lambda job_id, by: dead_letters.redrive(here.sync_redis, job_id, by=by))
     app = Starlette(
         routes=[
-            *(operation.route() for operation in OPERATIONS),
-            Route("/openapi.json", openapi.endpoint(OPERATIONS)),
+            *routes(OPERATIONS),
+            Route("/openapi.json", openapi.endpoint(OPERATIONS, asks_for_keys=settings.asks_for_keys)),
             *docs.docs_routes(),
             Mount("/rq", app=dashboard),
             *page.routes(),
         ],
-        middleware=[Middleware(Trace), Middleware(Security, keys=settings.api_keys)],
+        middleware=[
+            Middleware(Gate, here.admission),
+            Middleware(Trace),
+            Middleware(Security, keyring, OPERATIONS, settings.max_body_bytes),
+            *([Middleware(Limited, here.rate_limits)] if settings.rate_limits else []),
+        ],
         exception_handlers=HANDLERS,
         lifespan=lifespan,
     )
@@ -97,7 +114,8 @@ def _state(settings: Settings, url: str) -> State:
         redis=client,
         sync_redis=sync_client,
         coalescer=Coalescer(lambda batch, now: entries.ingest(client, batch, settings=settings, now=now)),
-        admission=Admission(sync_client, settings),
+        admission=Admission(client, sync_client, settings),
+        rate_limits=RateLimits(client, settings.rate_limits),
         live=Live(client),
         zone=settings.zone,
     )

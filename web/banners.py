@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from jobs.mall import alerts
 from jobs.queue.breaker import Circuit
 from jobs.queue.priorities import served
 from jobs.settings import Settings
@@ -12,6 +13,7 @@ from web.html import span
 from web.operations import Operations
 
 QUEUES_NAMED = 5
+MAX_LAG_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,12 @@ def _refusals(operations: Operations, settings: Settings) -> Iterator[Banner]:
 
 
 def _others(operations: Operations, settings: Settings) -> Iterator[Banner]:
+    for crowd in alerts.crowds(operations.people, settings.capacity):
+        advice = f"{crowd.people:,} people, at most {crowd.capacity:,} may be there. When it began is in /v1/alerts."
+        yield Banner("alarm", f"Too many people at {crowd.gate}" if crowd.gate else "Too many people in the mall", advice)
+    if operations.scheduler_up and operations.delayed.lag_s > MAX_LAG_S:
+        advice = f"The earliest due job waits since {span(operations.delayed.lag_s)}: see what {operations.scheduler} logs."
+        yield Banner("warning", "The scheduler is behind", advice)
     for breaker in operations.breakers:
         if breaker.state is Circuit.OPEN:
             advice = "Its calls fail: jobs that need it wait, burn no attempt and go on by themselves once it answers again."
@@ -74,8 +82,8 @@ def _others(operations: Operations, settings: Settings) -> Iterator[Banner]:
         advice = "Turnstile's workers claim nothing there until it is resumed below."
         more = f" and {len(paused) - QUEUES_NAMED:,} more" if len(paused) > QUEUES_NAMED else ""
         yield Banner("note", f"Paused: {', '.join(paused[:QUEUES_NAMED])}{more}", advice)
-    if not settings.api_keys:
-        advice = "Everybody on this machine may do everything here. TURNSTILE_API_KEYS opens it to others."
+    if not settings.asks_for_keys:
+        advice = "Everybody on this machine may do everything here. A key opens it to others: see `python3 -m jobs keys`."
         yield Banner("note", "Running without API keys, on loopback only", advice)
 
 

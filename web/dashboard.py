@@ -25,7 +25,7 @@ from jobs.connections import AWAY, shown_url
 from jobs.errors import NotFound, TurnstileError
 from web.audit import who
 from web.dashboard_jobs import PLACES, ReadingRedis, ShownJob, ShownWorker, page_of_jobs
-from web.problems import MEDIA_TYPE, REDIS_RETRY_AFTER_S, TITLES, TYPE
+from web.problems import DEFAULTS, MEDIA_TYPE, TYPE, TYPES, retry_after
 
 THREADS = 2
 """Half of the connections that a sync client has (jobs/connections.py): admission and redriving need some too."""
@@ -138,13 +138,14 @@ def _on_error(error: Exception) -> Response:
             return _problem(404 if isinstance(error, NotFound) else 409, str(error))
     logger.warning("Redis cannot be read", path=request.path, error=str(error))
     response = _problem(503, "Redis cannot be read at the moment; the page works again when Redis does.")
-    response.headers["Retry-After"] = str(REDIS_RETRY_AFTER_S)
+    response.headers.update(retry_after())
     return response
 
 
 def _problem(status: int, detail: str) -> Response:
     """A page where a page was asked for, problem+json elsewhere."""
-    name, title = TITLES.get(status, (f"http-{status}", "Error"))
+    name = DEFAULTS.get(status, "internal")
+    title = TYPES[name][1]
     if _endpoint() in VIEWS:
         return Response(render_template("rq_dashboard/problem.html", title=title, detail=detail), status)
     response = jsonify(type=TYPE + name, title=title, status=status, detail=detail, instance=request.root_path + request.path)

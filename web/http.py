@@ -6,11 +6,16 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import msgspec
 import redis
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from jobs.errors import InvalidField, Malformed, TooLarge
+from jobs.mall.bodies import decode_again
 from jobs.mall.orders import field_of
+from jobs.queue.cursor import CURSOR
+from web.field_errors import field_errors
+from web.nesting import MAX_DEPTH, is_too_deep
 from web.operation import Parameter
 from web.problems import InvalidFields
 from web.state import state
@@ -23,7 +28,18 @@ DEFAULT_PAGE = 50
 PING_S = 15
 """How often a silent event stream shows that it lives."""
 WHOLE = {"type": "integer", "minimum": 1, "maximum": MAX_PAGE, "default": DEFAULT_PAGE}
-PAGE = (Parameter("cursor", "next_cursor of the page before"), Parameter("limit", "entries a page", schema=WHOLE))
+
+
+def paged(cursor: str) -> tuple[Parameter, ...]:
+    """The parameters of a list that comes in pages; `cursor` is the pattern of its cursors."""
+    told = {"type": "string", "pattern": f"^{cursor}$"}
+    return (
+        Parameter("cursor", "next_cursor of the page before", schema=told),
+        Parameter("limit", "entries a page", schema=WHOLE),
+    )
+
+
+PAGE = paged(CURSOR.pattern)
 
 
 async def read_body(request: Request) -> bytes:
@@ -35,10 +51,13 @@ async def read_body(request: Request) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise TooLarge(f"the body has {announced} bytes, at most {limit} are taken")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise TooLarge(f"the body has more than {limit} bytes")
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise TooLarge(f"the body has more than {limit} bytes")
+    except ClientDisconnect:
+        raise HTTPException(408, "the client went away before the body's end") from None
     request.state.body = bytes(body)
     return bytes(request.state.body)
 
@@ -48,12 +67,20 @@ async def read_json(request: Request, kind: type[Body]) -> Body:
     body = await read_body(request)
     if not body.strip():
         raise Malformed("the body is empty, a JSON object is needed")
+    if is_too_deep(body):
+        raise Malformed(f"the JSON is nested more than {MAX_DEPTH} deep")
     try:
-        return msgspec.json.decode(body, type=kind)
-    except msgspec.ValidationError as error:
-        raise InvalidFields([field_of(error)]) from None
+        try:
+            return msgspec.json.decode(body, type=kind)
+        except msgspec.ValidationError:
+            raw = decode_again(body)
+        try:
+            return msgspec.convert(raw, kind)
+        except msgspec.ValidationError as error:
+            found = field_errors(raw, kind) or [field_of(error)]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(f"not JSON: {error}") from None
+    raise InvalidFields(found)
 
 
 def answer(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

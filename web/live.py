@@ -53,10 +53,12 @@ class Live:
                     last = await self._newest()
                     self._wake(set(self._watchers))
                 found = await self._client.xread({keys.EVENTS: last}, count=BATCH, block=BLOCK_MS)
+                if not found and await self._newest() != last:
+                    last = None  # a server that took over may have less of the stream, and a clock that is behind
             except redis.exceptions.RedisError as error:
                 logger.info("event stream away", error=str(error))
                 await asyncio.sleep(PAUSE_S)
-                self._wake(set(self._watchers))
+                last = None
                 continue
             for _stream, entries in found or []:
                 last = entries[-1][0]

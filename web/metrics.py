@@ -14,16 +14,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from jobs.mall import alerts
 from jobs.queue import overview
 from jobs.queue.breaker import Circuit
 from jobs.queue.priorities import base, served
 from web.http import answer
-from web.operation import Operation
+from web.operation import ANYBODY, Operation
 from web.operations import Operations, read
 from web.state import state
 
-PROCESSES = {"counter": "entries", "picker": "picking", "packer": "packing", "courier": "delivery", "worker": "default"}
-"""The Procfile's worker processes and the queue of each."""
+PROCESSES = {
+    "counter": ("entries",),
+    "picker": ("picking",),
+    "packer": ("packing",),
+    "courier": ("delivery", "notify"),
+    "worker": ("default",),
+}
+"""The Procfile's worker processes and the queues of each."""
 OF_A_QUEUE = (
     (GaugeMetricFamily, "queue_depth", "depth", "Jobs ready to be claimed."),
     (GaugeMetricFamily, "queue_held", "held", "Jobs among them that wait for the limits of their task."),
@@ -43,6 +50,13 @@ OF_A_BREAKER = (
     ("refused", "refused_total", "Calls that met the circuit open."),
 )
 """Name of a counter, field of BreakerState, help."""
+OF_A_SCHEDULE = (
+    (CounterMetricFamily, "runs", "runs", "Runs of the periodic job, those out of turn included."),
+    (CounterMetricFamily, "skipped", "skipped", "Fires that did not run since the run before had not ended."),
+    (CounterMetricFamily, "missed", "missed", "Fire times that came too late to be run."),
+    (GaugeMetricFamily, "overdue_seconds", "overdue_s", "How long its next fire has been due."),
+)
+"""Kind and name of a family, field of Schedule, help."""
 
 
 class Demand(msgspec.Struct, frozen=True):
@@ -57,6 +71,7 @@ class Scrape:
     """A collector of all families."""
 
     operations: Operations
+    capacity: tuple[tuple[str, int], ...] = ()
 
     def collect(self) -> Iterator[Metric]:
         """Entries, orders, queues, workers, scheduler, Redis."""
@@ -65,6 +80,12 @@ class Scrape:
         yield CounterMetricFamily("turnstile_entries_counted", "Events counted; accepted = counted + pending.", people.counted)
         yield GaugeMetricFamily("turnstile_entries_pending", "Events accepted and not yet counted.", people.pending)
         yield GaugeMetricFamily("turnstile_entries_lag_seconds", "Age of the oldest pending event.", people.lag_s)
+        yield GaugeMetricFamily("turnstile_occupancy", "People in the mall, of those counted.", people.occupancy)
+        full = GaugeMetricFamily("turnstile_over_capacity", "1 while too many people are there; no gate: all.", labels=["gate"])
+        crowded = {crowd.gate for crowd in alerts.crowds(people, self.capacity)}
+        for gate, _limit in self.capacity:
+            full.add_metric([gate], gate in crowded)
+        yield full
         orders = GaugeMetricFamily("turnstile_orders", "Orders by status, those deleted by cleanup included.", labels=["status"])
         for status, count in now.orders.items():
             orders.add_metric([status], count)
@@ -81,8 +102,25 @@ class Scrape:
         for what, count in ({"promoted": 0, "reclaimed": 0} | now.done).items():
             done.add_metric([what], count)
         yield done
+        yield from self._of_time()
         yield GaugeMetricFamily("turnstile_redis_memory_bytes", "Memory that Redis has in use.", now.memory_bytes)
         yield GaugeMetricFamily("turnstile_redis_memory_max_bytes", "Redis' maxmemory; 0 without.", now.max_memory_bytes)
+
+    def _of_time(self) -> Iterator[Metric]:
+        delayed = self.operations.delayed
+        yield GaugeMetricFamily("turnstile_scheduler_lag_seconds", "How late the earliest due job is.", delayed.lag_s)
+        yield GaugeMetricFamily("turnstile_scheduler_epoch", "How often the lead changed hands.", self.operations.epoch)
+        jobs = GaugeMetricFamily(
+            "turnstile_scheduled_jobs", "Jobs that wait for their time, by the key of the set.", labels=["set"]
+        )
+        for key, count in sorted(delayed.jobs.items()):
+            jobs.add_metric([key], count)
+        yield jobs
+        for kind, name, field, help_text in OF_A_SCHEDULE:
+            family = kind(f"turnstile_periodic_{name}", help_text, labels=["name"])
+            for schedule in self.operations.schedules:
+                family.add_metric([schedule.name], getattr(schedule, field))
+            yield family
 
     def _of_queues(self) -> Iterator[Metric]:
         for kind, name, field, help_text in OF_A_QUEUE:
@@ -123,8 +161,9 @@ class Scrape:
 
 async def metrics(request: Request) -> Response:
     """Prometheus' text format, or OpenMetrics where the scraper asks for it."""
+    here = state(request)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
-    text = encode(Scrape(await read(state(request), time.time())))
+    text = encode(Scrape(await read(here, time.time()), here.settings.capacity))
     # Not media_type: Starlette would append a second charset.
     return Response(text, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
@@ -139,7 +178,7 @@ async def hirefire(request: Request) -> Response:
     jobs: Counter[str] = Counter()
     for queue in queues:  # more workers are no help to jobs that their limits hold
         jobs[base(queue.name)] += queue.depth - queue.held + queue.started
-    return answer([Demand(name, jobs[queue]) for name, queue in PROCESSES.items()])
+    return answer([Demand(name, sum(jobs[queue] for queue in queues)) for name, queues in PROCESSES.items()])
 
 
 OPERATIONS = (
@@ -150,5 +189,6 @@ OPERATIONS = (
         hirefire,
         "Jobs ready and started, for each process of the Procfile that runs them.",
         response=list[Demand],
+        scopes=ANYBODY,  # the token in the path is the key
     ),
 )

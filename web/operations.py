@@ -7,19 +7,21 @@ from starlette.concurrency import run_in_threadpool
 from jobs import keys
 from jobs.mall import footfall, order_store
 from jobs.mall.footfall import Summary
-from jobs.queue import breaker, overview
+from jobs.queue import breaker, delayed, overview, schedules
 from jobs.queue.breaker import BreakerState
+from jobs.queue.delayed import DelayedState
 from jobs.queue.overview import QueueInfo, WorkerInfo
+from jobs.queue.schedules import Schedule
 from web.state import State
 
 MAX_HEARTBEAT_AGE_S = 10.0
-NO_COUNTS = frozenset({"heartbeat_at", "name", "pid"})
+NO_COUNTS = frozenset({"heartbeat_at", "name", "pid", "epoch"})
 
 
 @dataclass(frozen=True, slots=True)
 class Operations:
-    """`heartbeat_age_s` is None when no scheduler ever led; `done` counts what schedulers did: promoted, reclaimed, ...;
-    `max_memory_bytes` is 0 without a limit."""
+    """`heartbeat_age_s` is None when no scheduler ever led, `epoch` counts how often the lead changed hands; `done` counts what
+    schedulers did: promoted, reclaimed, ...; `max_memory_bytes` is 0 without a limit."""
 
     people: Summary
     orders: dict[str, int]
@@ -29,8 +31,11 @@ class Operations:
     dead_letters: int
     suspended: bool
     scheduler: str
+    epoch: int
     heartbeat_age_s: float | None
     done: dict[str, int]
+    delayed: DelayedState
+    schedules: list[Schedule]
     memory_bytes: int
     max_memory_bytes: int
 
@@ -59,8 +64,11 @@ async def read(here: State, now: float) -> Operations:
         dead_letters=dead_letters,
         suspended=bool(suspended),
         scheduler=scheduler.get("name", ""),
+        epoch=int(scheduler.get("epoch", 0)),
         heartbeat_age_s=max(0.0, now - float(beat)) if beat else None,
         done={name: int(value) for name, value in sorted(scheduler.items()) if name not in NO_COUNTS},
+        delayed=await run_in_threadpool(delayed.state, here.sync_redis),
+        schedules=await run_in_threadpool(schedules.schedules, here.sync_redis, now),
         memory_bytes=memory["used_memory"],
         max_memory_bytes=memory.get("maxmemory", 0),
     )

@@ -8,9 +8,7 @@ token of the browser's cookie: that needs no memory, so any of several web proce
 import hmac
 import secrets
 import time
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import parse_qsl, quote
 
 import redis
@@ -20,19 +18,18 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from jobs import keys
 from jobs.connections import is_away
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import audit as trail
-from jobs.queue import canvas_store, control, dead_letters, overview, redrives, schedules
+from jobs.queue import canvas_store, control, dead_letters, delayed, redrives, schedules
 from jobs.queue.started import started
-from jobs.settings import Range
+from web.actions import ACTIONS, QUESTIONS
 from web.audit import who
 from web.banners import REDIS_AWAY, banners
 from web.html import FILES, HEADERS, STATIC, html, message
 from web.http import read_body
 from web.operations import Operations, read
-from web.problems import REDIS_RETRY_AFTER_S
+from web.problems import retry_after
 from web.state import state
 
 COOKIE = "turnstile_form"
@@ -41,6 +38,9 @@ LETTERS_SHOWN = 8
 ACTIONS_SHOWN = 5
 RUNNING_SHOWN = 20
 CANVASES_SHOWN = 10
+SCHEDULES_SHOWN = 50
+"""As many as the template shows rows."""
+DELAYED_SHOWN = 8
 
 
 async def operations_page(request: Request) -> Response:
@@ -49,12 +49,12 @@ async def operations_page(request: Request) -> Response:
     template = "operations.html" if "fragment" in request.query_params else "page.html"
     try:
         operations = await read(here, now)
-        lists = await run_in_threadpool(_lists, here.sync_redis, operations, now)
+        lists = await run_in_threadpool(_lists, here.sync_redis, operations, request.query_params.get("q", ""))
     except redis.exceptions.RedisError as error:
         if not is_away(error):
             raise
         answer = html(template, 503, operations=None, banners=[REDIS_AWAY], now=now)
-        answer.headers["Retry-After"] = str(REDIS_RETRY_AFTER_S)
+        answer.headers.update(retry_after())
         return answer
     return _with_buttons(
         request,
@@ -63,13 +63,13 @@ async def operations_page(request: Request) -> Response:
         banners=banners(operations, here.settings),
         now=now,
         base_url=str(request.base_url),
-        with_key=bool(here.settings.api_keys),
+        with_key=here.settings.asks_for_keys,
         **lists,
     )
 
 
-def _lists(client: redis.Redis, operations: Operations, now: float) -> dict[str, Any]:
-    """What only the page shows, by the template's names."""
+def _lists(client: redis.Redis, operations: Operations, q: str) -> dict[str, Any]:
+    """What only the page shows, by the template's names; `q` is what is searched for among the delayed jobs."""
     return {
         "running": started(client, [queue.name for queue in operations.queues if queue.started], RUNNING_SHOWN),
         "canvases": canvas_store.open_canvases(client, CANVASES_SHOWN + 1),
@@ -77,22 +77,24 @@ def _lists(client: redis.Redis, operations: Operations, now: float) -> dict[str,
         "letters": dead_letters.page(client, group=None, cursor=None, limit=LETTERS_SHOWN)[0],
         "groups": dead_letters.groups(client),
         "redrives": redrives.still_open(client),
-        "schedules": schedules.schedules(client, now),
+        "last_runs": {one.name: schedules.last_run(client, one.name) for one in operations.schedules[:SCHEDULES_SHOWN]},
+        "waiting": delayed.page(client, limit=DELAYED_SHOWN, q=q),
+        "q": q,
         "pools": control.pool_scales(client, operations.workers),
         "actions": trail.page(client, cursor=None, limit=ACTIONS_SHOWN)[0],
     }
 
 
 async def action_page(request: Request) -> Response:
-    """Does what a button says and leads back to the page. A discard is asked about first, and no GET changes anything."""
+    """Does what a button says and leads back to the page. What is for good is asked about first, and no GET changes anything."""
     name = request.path_params["action"]
     try:
         if request.method == "POST" and name in ACTIONS:
             return await _act(request, name)
-        if request.method != "POST" and name == "discard":
+        if request.method != "POST" and name in QUESTIONS:
             target = request.query_params.get("target", "")
-            letter = await run_in_threadpool(dead_letters.get, state(request).sync_redis, target)
-            return _with_buttons(request, "confirm.html", letter=letter)
+            asked = await run_in_threadpool(QUESTIONS[name], state(request).sync_redis, target)
+            return _with_buttons(request, "confirm.html", action=name, back_to=ACTIONS[name][0], **asked)
     except NotFound as error:
         return message(404, "Nothing is left to do", f"There is {error}: somebody else was first.")
     except (Conflict, InvalidField) as error:
@@ -110,7 +112,7 @@ async def _act(request: Request, name: str) -> Response:
         detail = "The form did not come from this page as this browser has it. Open the page again; programs use the API."
         return message(403, "Nothing was done", detail)
     target, client = form.get("target", ""), state(request).sync_redis
-    if name == "discard" and form.get("confirmed") != "yes":
+    if name in QUESTIONS and form.get("confirmed") != "yes":
         return RedirectResponse(f"{request.url.path}?target={quote(target, safe='')}", 303)
     back_to, perform = ACTIONS[name]
     await run_in_threadpool(perform, client, {**form, "target": target}, who(request))
@@ -139,46 +141,6 @@ def _with_buttons(request: Request, template: str, **values: Any) -> Response:
         # Lax, not strict: a visit through a link from elsewhere would otherwise make the forms of open tabs stale.
         answer.set_cookie(COOKIE, token, httponly=True, samesite="lax", secure=request.url.scheme == "https")
     return answer
-
-
-Form = Mapping[str, str]
-
-
-def _switch_queue(what: Literal["pause", "resume"], client: redis.Redis, form: Form, by: str) -> None:
-    name = form["target"]
-    if name not in overview.queue_names(client):
-        raise NotFound("queue", name)
-    (overview.pause if what == "pause" else overview.resume)(client, name)
-    trail.record(client, f"{what} queue", who=by, target=name)
-
-
-def _redrive_group(client: redis.Redis, form: Form, by: str) -> None:
-    group = form["target"]
-    if not client.exists(keys.dead_group(group)):
-        raise NotFound("group of dead letters", group)
-    redrives.request(client, "redrive", by=by, group=group)
-
-
-def _scale_pool(client: redis.Redis, form: Form, by: str) -> None:
-    try:
-        wanted = Range.parse(form.get("range", ""))
-    except ValueError as error:
-        raise InvalidField("range", str(error)) from None
-    control.scale(client, form["target"], wanted, by=by)
-
-
-ACTIONS: dict[str, tuple[str, Callable[[redis.Redis, Form, str], object]]] = {
-    "pause-queue": ("queues", partial(_switch_queue, "pause")),
-    "resume-queue": ("queues", partial(_switch_queue, "resume")),
-    "redrive": ("dead-letters", lambda client, form, by: dead_letters.redrive(client, form["target"], by=by)),
-    "redrive-group": ("dead-letters", _redrive_group),
-    "discard": ("dead-letters", lambda client, form, by: dead_letters.discard(client, form["target"], by=by)),
-    "scale-pool": ("workers", _scale_pool),
-    "unscale-pool": ("workers", lambda client, form, by: control.scale(client, form["target"], None, by=by)),
-    "stop-worker": ("workers", lambda client, form, by: control.stop(client, form["target"], by=by)),
-    "restart-worker": ("workers", lambda client, form, by: control.restart(client, form["target"], by=by)),
-}
-"""The part of the page that a button leads back to, and what it does, with whose name in the audit trail."""
 
 
 async def static_file(request: Request) -> Response:

@@ -8,7 +8,7 @@ from starlette.responses import Response
 
 from jobs import connections
 from web.http import answer
-from web.operation import Operation
+from web.operation import ANYBODY, Operation
 from web.problems import problem
 from web.state import state
 
@@ -41,6 +41,6 @@ async def readyz(request: Request) -> Response:
 
 
 OPERATIONS = (
-    Operation("GET", "/livez", livez, response=Health),
-    Operation("GET", "/readyz", readyz, response=Health),
+    Operation("GET", "/livez", livez, response=Health, scopes=ANYBODY),
+    Operation("GET", "/readyz", readyz, response=Health, scopes=ANYBODY),
 )

@@ -11,6 +11,7 @@ from jobs.settings import Settings
 from web.admission import Admission
 from web.coalescer import Coalescer
 from web.live import Live
+from web.rate_limits import RateLimits
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class State:
     sync_redis: redis.Redis
     coalescer: Coalescer
     admission: Admission
+    rate_limits: RateLimits
     live: Live
     zone: ZoneInfo
 

@@ -11,7 +11,7 @@ import redis.asyncio
 
 from jobs import keys
 from jobs.errors import IdempotencyMismatch
-from jobs.mall import orders, steps
+from jobs.mall import orders, steps, webhooks
 from jobs.mall.orders import OrderRequest, Status, Step
 from jobs.queue.script import beside
 from jobs.settings import Settings
@@ -43,6 +43,8 @@ async def accept(
     order_id = new_order_id(now)
     due_at = now + request.countdown_s if request.countdown_s else None
     fields = _fields(request, order_id, now, trace)
+    if request.notify_url is not None:
+        fields |= {"client": client_name, "notify": webhooks.job_fields(order_id, now)}
     status = Status.SCHEDULED if due_at else Status.ACCEPTED
     shown = {**fields, "status": status.value, "updated_at": fields["created_at"], "due_at": repr(due_at)}
     answer = msgspec.json.encode(orders.view(order_id, shown, []))

@@ -12,6 +12,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import msgspec
 
+from jobs import trace
 from jobs.errors import CarrierError, Permanent, RetryAfter
 from jobs.queue.breaker import Breaker
 from jobs.settings import current
@@ -44,7 +45,7 @@ def book(shipment: Shipment) -> str:
     Raises CarrierError or RetryAfter when another attempt may succeed (no connection, time-out, 408, 425, 429, 5xx, an answer
     that cannot be read), Permanent for any other answer.
     """
-    headers = {"Idempotency-Key": f"{shipment.order_id}:deliver", "Content-Type": "application/json"}
+    headers = {"Idempotency-Key": f"{shipment.order_id}:deliver", "Content-Type": "application/json", **trace.headers()}
     url = f"{current().carrier_url}/shipments"
     try:
         answer = _client().post(url, content=msgspec.json.encode(shipment), headers=headers)
@@ -99,4 +100,4 @@ def _tracking_number(answer: httpx.Response) -> str:
 @functools.cache
 def _client() -> httpx.Client:
     timeout = httpx.Timeout(current().carrier_timeout_s, connect=min(CONNECT_TIMEOUT_S, current().carrier_timeout_s))
-    return httpx.Client(timeout=timeout, follow_redirects=False, limits=httpx.Limits(max_connections=4))
+    return httpx.Client(timeout=timeout, follow_redirects=False, limits=httpx.Limits(max_connections=current().io_slots.max))

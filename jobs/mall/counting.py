@@ -1,12 +1,14 @@
 """The count job: takes a slice of the buffer and applies it - sums and removal - in one script, exactly once.
 
-The batch grows with the load: events that come while a count job waits or runs pile up behind it.
+The batch grows with the load: events that come while a count job waits or runs pile up behind it. A record of the buffer is a sum
+of events that were accepted together, so counting costs by the minutes and gates in it, not by its events.
 """
 
 import time
 import uuid
+from datetime import datetime
 
-from jobs import connections, keys
+from jobs import connections, keys, log, trace
 from jobs.queue.batches import BUFFERS, UNTIL_IT_WORKS, Buffer
 from jobs.queue.job import JobSpec
 from jobs.queue.running import running_job
@@ -16,6 +18,7 @@ from jobs.settings import current
 
 COUNT = beside(__file__, "count")
 DAYS_KEPT_S = 8 * 86_400
+logger = log.get("counting")
 SLICES = 25
 """Slices that one job applies before it hands over, so that a pause or a stop is obeyed soon."""
 
@@ -23,26 +26,30 @@ SLICES = 25
 @task(name="entries.count", queue="entries", retry=UNTIL_IT_WORKS, time_limit_s=60.0, result_ttl_s=60, owned=True)
 def count() -> int:
     """Counts what waits in the buffer; returns how many events it applied."""
-    client, job = connections.process_client(), running_job()
+    client, job, settings = connections.process_client(), running_job(), current()
     applied = 0
     for number in range(SLICES):
         now = time.time()
         following = count_spec(now)
-        taken, waiting = COUNT(
+        taken, waiting, alerts = COUNT(
             client,
-            [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, keys.DIRTY_DAYS],
+            [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, keys.DIRTY_DAYS, keys.ALERTS],
             [
                 job.id,
-                current().count_batch,
+                settings.count_batch,
                 repr(now),
                 DAYS_KEPT_S,
                 1 if number == SLICES - 1 else 0,
                 following.id,
                 following.queue,
                 following.fields,
+                datetime.fromtimestamp(now, settings.zone).strftime("%Y-%m-%d"),
+                *(part for limit in settings.capacity for part in limit),
             ],
         )
         applied += taken
+        for kind, gate, people, capacity in alerts:
+            logger.warning("alert", kind=kind.decode(), gate=gate.decode(), people=int(people), capacity=int(capacity))
         if not waiting:
             break
     return applied
@@ -50,7 +57,8 @@ def count() -> int:
 
 def count_spec(now: float) -> JobSpec:
     """A new count job."""
-    return count.spec(job_id=f"count-{uuid.uuid4().hex}", now=now)
+    with trace.within(""):  # it belongs to the events of many requests
+        return count.spec(job_id=f"count-{uuid.uuid4().hex}", now=now)
 
 
 BUFFERS[count.name] = Buffer(keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, count_spec)

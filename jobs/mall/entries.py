@@ -1,10 +1,13 @@
 """Entries: what a device may send, and how accepted events reach the buffer, each once."""
 
+import functools
+import hashlib
+import math
 import re
+import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import redis.asyncio
@@ -13,6 +16,7 @@ from jobs import keys
 from jobs.errors import InvalidField, Malformed
 from jobs.mall import counting
 from jobs.mall.orders import field_of
+from jobs.opening import OpeningHours
 from jobs.queue.script import beside
 from jobs.settings import Settings
 
@@ -23,6 +27,12 @@ MAX_EVENT_ID = 128
 MAX_COUNT = 1_000
 MAX_SEQ = 2**53
 SEEN_MARGIN_S = 3_600
+CLOCKS_APART_S = 60
+BUCKETS = 32_768
+"""Sets of digests in a window. Up to 512 integers a set are kept in 8 bytes each: 16 million events."""
+DIGEST = struct.Struct(">Hq")
+BLOCK = 1_024
+"""Sequence numbers a bitmap: what a device that jumps about can cost is one such bitmap an event."""
 GATE = re.compile(r"[^\x00-\x1f\x7f|]+")
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
@@ -31,29 +41,23 @@ Name = Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_NAME)]
 class EntryRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One entry as a device sends it; identified by `event_id`, or by `sensor` and `seq`."""
 
-    gate: Name
+    gate: Annotated[Name, msgspec.Meta(extra_json_schema={"pattern": f"^{GATE.pattern}$"})]
     event_id: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_EVENT_ID)] | None = None
     sensor: Name | None = None
     seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)] | None = None
-    at: datetime | None = None
+    at: Annotated[datetime, msgspec.Meta(extra_json_schema={"format": "date-time"})] | None = None
     direction: Literal["in", "out"] = "in"
     count: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """A valid entry, ready for the buffer. `identity` is what makes it a duplicate: `e<event_id>` or `s<seq>|<sensor>`."""
+class Entry(NamedTuple):
+    """A valid entry. `place` and `number` are its identity: a bucket and 63 bits and a sign, or a block of a sensor's numbers and
+    the number's place in it. What it is counted into is `<minute>|<local day>|<1 if the mall is open>|<direction>|<gate>`."""
 
-    identity: str
-    minute: str
-    day: str
-    direction: str
-    count: int
-    gate: str
-
-    def record(self, accepted_at: float) -> str:
-        """The event as the buffer keeps it; the gate comes last since it may hold anything but a bar."""
-        return f"{self.minute}|{self.day}|{self.direction}|{self.count}|{accepted_at:.3f}|{self.gate}"
+    place: str
+    number: int
+    counted_into: str
+    people: int
 
 
 _decoder = msgspec.json.Decoder(EntryRequest)
@@ -76,15 +80,17 @@ def check(request: EntryRequest, *, settings: Settings, zone: tzinfo, now: float
     if not GATE.fullmatch(request.gate):
         raise InvalidField("gate", "must not hold control characters or '|'")
     at = now if request.at is None else _instant(request.at, settings, now)
-    moment = datetime.fromtimestamp(at, UTC)
-    return Entry(
-        identity=_identity(request),
-        minute=moment.strftime("%Y-%m-%dT%H:%M"),
-        day=moment.astimezone(zone).strftime("%Y-%m-%d"),
-        direction=request.direction,
-        count=request.count,
-        gate=request.gate,
-    )
+    moment = _moment(int(at // 60), zone, settings.opening_hours)
+    place, number = _identity(request)
+    return Entry(place, number, f"{moment}|{request.direction}|{request.gate}", request.count)
+
+
+@functools.lru_cache(maxsize=4_096)
+def _moment(minute: int, zone: tzinfo, hours: OpeningHours | None) -> str:
+    """Most entries of a minute share it; what the time zone has to say is asked once."""
+    moment = datetime.fromtimestamp(minute * 60, UTC)
+    local = moment.astimezone(zone)
+    return f"{moment:%Y-%m-%dT%H:%M}|{local:%Y-%m-%d}|{int(hours is None or hours.holds(local))}"
 
 
 def _instant(at: datetime, settings: Settings, now: float) -> float:
@@ -98,15 +104,28 @@ def _instant(at: datetime, settings: Settings, now: float) -> float:
     return instant
 
 
-def _identity(request: EntryRequest) -> str:
+def _identity(request: EntryRequest) -> tuple[str, int]:
     if request.event_id is not None:
         if request.sensor is not None or request.seq is not None:
             raise InvalidField("event_id", "give either event_id or sensor and seq, not both")
-        return f"e{request.event_id}"
+        bucket, number = DIGEST.unpack(hashlib.blake2b(request.event_id.encode(), digest_size=DIGEST.size).digest())
+        return f"e{bucket % BUCKETS}", number
     if request.sensor is None or request.seq is None:
         missing = "event_id" if request.sensor is None and request.seq is None else "seq" if request.seq is None else "sensor"
         raise InvalidField(missing, "an entry needs an event_id, or a sensor and a seq, so that a repeated one is counted once")
-    return f"s{request.seq}|{request.sensor}"
+    return f"s{request.seq // BLOCK}|{request.sensor}", request.seq % BLOCK
+
+
+def windows(now: float, settings: Settings) -> tuple[int, int, int, float]:
+    """The window to note events in, the two others to look into for earlier ones, and how long it is kept (s). Pure.
+
+    A window is as long as a repeated event is taken, so an earlier one lies in this window or the one before; in the next one
+    when another web process' clock is ahead, by at most CLOCKS_APART_S.
+    """
+    width = settings.entry_max_age_s + settings.entry_max_ahead_s + SEEN_MARGIN_S
+    window = int(now // width)
+    later = int((now + CLOCKS_APART_S) // width)
+    return window, window - 1, later if later != window else window - 1, (window + 2) * width - now + CLOCKS_APART_S
 
 
 async def ingest(client: redis.asyncio.Redis, entries: Sequence[Entry], *, settings: Settings, now: float) -> list[bool]:
@@ -115,10 +134,11 @@ async def ingest(client: redis.asyncio.Redis, entries: Sequence[Entry], *, setti
     Atomic: when the reply is lost, sending the same entries again counts none twice.
     """
     job = counting.count_spec(now)
-    ttl_s = int(settings.entry_max_age_s + settings.entry_max_ahead_s) + SEEN_MARGIN_S
-    args: list[str | int] = [repr(now), ttl_s, job.id, job.queue, job.fields]
-    for entry in entries:
-        args.append(entry.identity)
-        args.append(entry.record(now))
+    window, before, after, kept_s = windows(now, settings)
+    sums: dict[str, int] = {}
+    events: list[str | int] = []
+    for place, number, counted_into, people in entries:
+        events += (place, number, sums.setdefault(counted_into, len(sums) + 1), people)
+    args = [repr(now), math.ceil(kept_s), window, before, after, job.id, job.queue, job.fields, len(sums), *sums, *events]
     fresh = await INGEST.run(client, [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB], args)
     return [mark == ord("1") for mark in fresh]

@@ -6,7 +6,7 @@ Minutes are kept for `minutes_keep_days`; older days answer from the hourly roll
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
@@ -68,26 +68,31 @@ class Summary(msgspec.Struct):
     by_gate: dict[str, Totals]
 
 
+def events_in(records: Iterable[bytes]) -> int:
+    """How many events records of the buffer stand for."""
+    return sum(int(record.split(b"|", 2)[1]) for record in records)
+
+
 async def summary(client: redis.asyncio.Redis, *, zone: tzinfo, now: float) -> Summary:
     """The state of the count, in one snapshot."""
     date = datetime.fromtimestamp(now, zone).strftime("%Y-%m-%d")
     async with client.pipeline(transaction=True) as pipeline:
         pipeline.hmget(keys.ENTRIES, "accepted", "counted")
-        pipeline.llen(keys.ENTRIES_BUFFER)
         pipeline.lindex(keys.ENTRIES_BUFFER, 0)
         pipeline.hgetall(keys.GATES_PREFIX + date)
-        (accepted, counted), pending, oldest, sums = await pipeline.execute()
+        numbers, oldest, sums = await pipeline.execute()
+    accepted, counted = (int(number or 0) for number in numbers)
     by_gate: dict[str, Totals] = defaultdict(Totals)
     total = Totals()
     for field, people in sums.items():
         direction, _, gate = field.decode().partition("|")
         by_gate[gate].add(direction, int(people))
         total.add(direction, int(people))
-    lag_s = max(0.0, now - float(oldest.decode().split("|")[4])) if oldest else 0.0
+    lag_s = max(0.0, now - float(oldest.decode().split("|")[0])) if oldest else 0.0
     return Summary(
-        accepted=int(accepted or 0),
-        counted=int(counted or 0),
-        pending=pending,
+        accepted=accepted,
+        counted=counted,
+        pending=accepted - counted,
         lag_s=round(lag_s, 3),
         occupancy=max(0, total.in_ - total.out),
         today=Today(date, total.in_, total.out),

@@ -7,16 +7,26 @@ import re
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
 import msgspec
+
+from jobs.mall import receivers
+from jobs.settings import Settings
 
 MAX_LINES = 1_000
 MAX_QUANTITY = 100_000
 MAX_TEXT = 500
+MAX_DIGITS = 20
+"""Of a price: times the largest quantity, summed over all lines, it still fits the 28 digits that decimals are reckoned with."""
 MAX_NAME = 128
 PRINTABLE = re.compile(r"[^\x00-\x1f\x7f]*")
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+\.[^@\s]+")
+EMAIL = re.compile(r"[^@\x00-\x20\x7f]+@[^@\x00-\x20\x7f]+\.[^@\x00-\x20\x7f]+")
+MAX_EMAIL = 254
+MAX_PRICE = 1_000_000_000
+UNCONTROLLED = r"^[^\x00-\x1f\x7f]*$"
+NAMED = r"^[^\x00-\x1f\x7f]*[^\x00-\x20\x7f\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000][^\x00-\x1f\x7f]*$"
+"""Not only blanks, as JSON Schema writes it."""
+PRICE = r"^[0-9]{1,9}(\.[0-9]{1,11})?$"
 
 
 class Status(StrEnum):
@@ -41,6 +51,7 @@ class Step(StrEnum):
     DELIVER = "deliver"
 
 
+HARMLESS = {"sku": "-", "quantity": 1}
 S = Status
 TRANSITIONS: dict[Status, frozenset[Status]] = {
     S.SCHEDULED: frozenset({S.ACCEPTED, S.CANCELLED, S.DEAD}),
@@ -57,25 +68,34 @@ TRANSITIONS: dict[Status, frozenset[Status]] = {
 ENDED = frozenset({S.DELIVERED, S.REJECTED, S.CANCELLED, S.DEAD})
 
 
+def _said(**schema: Any) -> msgspec.Meta:
+    """What the API's document says of a field that `problems` checks: decoding would name only the first that is refused."""
+    return msgspec.Meta(extra_json_schema=schema)
+
+
+SKU_SCHEMA = {"minLength": 1, "maxLength": MAX_NAME, "pattern": NAMED}
+Name = Annotated[str, _said(maxLength=MAX_NAME, pattern=UNCONTROLLED)]
+
+
 class Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """One line of an order."""
 
-    sku: str
-    quantity: int
-    description: str | None = None
-    unit_price: Decimal | None = None
+    sku: Annotated[str, _said(**SKU_SCHEMA)]
+    quantity: Annotated[int, _said(minimum=1, maximum=MAX_QUANTITY)]
+    description: Annotated[str, _said(maxLength=MAX_TEXT, pattern=UNCONTROLLED)] | None = None
+    unit_price: Annotated[Decimal, _said(minimum=0, exclusiveMaximum=MAX_PRICE, pattern=PRICE)] | None = None
 
 
 class OrderRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """The body of POST /v1/orders. `countdown_s` delays the start."""
 
     lines: Annotated[list[Line], msgspec.Meta(min_length=1, max_length=MAX_LINES)]
-    reference: str | None = None
-    customer: str | None = None
-    country: str | None = None
-    email: str | None = None
-    countdown_s: float | None = None
-    notify_url: str | None = None
+    reference: Name | None = None
+    customer: Name | None = None
+    country: Name | None = None
+    email: Annotated[str, _said(maxLength=MAX_EMAIL, pattern=f"^{EMAIL.pattern}$")] | None = None
+    countdown_s: Annotated[float, _said(minimum=0, maximum=366 * 86_400, description="the settings may allow less")] | None = None
+    notify_url: Annotated[str, _said(format="uri", pattern="^https?://", maxLength=receivers.MAX_URL)] | None = None
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -111,22 +131,38 @@ class OrderView(msgspec.Struct, frozen=True, omit_defaults=True):
     due_at: float | None = None
 
 
-def problems(order: OrderRequest, *, max_countdown_s: float) -> list[FieldError]:
-    """Every field of the order that cannot be accepted, with the reason; empty for a good order."""
+def problems(order: OrderRequest, settings: Settings) -> list[FieldError]:
+    """Every field of the order that its types let through and that cannot be accepted, with the reason."""
     found = [
         *_text("reference", order.reference, MAX_NAME),
         *_text("customer", order.customer, MAX_NAME),
         *_text("country", order.country, MAX_NAME),
     ]
-    if order.email is not None and not EMAIL.fullmatch(order.email):
+    if order.email is not None and (len(order.email) > MAX_EMAIL or not EMAIL.fullmatch(order.email)):
         found.append(FieldError("email", "not an e-mail address"))
-    if order.notify_url is not None and not _is_http_url(order.notify_url):
-        found.append(FieldError("notify_url", "must be an http:// or https:// URL with a host"))
-    if order.countdown_s is not None and not 0 <= order.countdown_s <= max_countdown_s:
-        found.append(FieldError("countdown_s", f"must lie between 0 and {max_countdown_s:g}"))
+    refused = None if order.notify_url is None else receivers.refusal(order.notify_url, settings)
+    if refused is not None:
+        found.append(FieldError("notify_url", refused))
+    if order.countdown_s is not None and not 0 <= order.countdown_s <= settings.max_countdown_s:
+        found.append(FieldError("countdown_s", f"must lie between 0 and {settings.max_countdown_s:g}"))
     for number, line in enumerate(order.lines):
         found += _line(f"lines[{number}]", line)
     return found
+
+
+def without(body: dict[str, Any], refused: list[FieldError]) -> OrderRequest:
+    """The order with something harmless in place of the refused fields, so that `problems` can look at the others.
+
+    Raises msgspec.ValidationError when not all that does not fit is among the refused.
+    """
+    bad = {error.field for error in refused}
+    lines = [
+        {**HARMLESS, **{name: value for name, value in line.items() if f"lines[{number}].{name}" not in bad}}
+        if isinstance(line, dict)
+        else HARMLESS
+        for number, line in enumerate(body["lines"] if isinstance(body.get("lines"), list) and "lines" not in bad else [HARMLESS])
+    ]
+    return msgspec.convert({**{name: value for name, value in body.items() if name not in bad}, "lines": lines}, OrderRequest)
 
 
 def quantities(lines: list[Line]) -> dict[str, int]:
@@ -153,8 +189,11 @@ def _line(where: str, line: Line) -> list[FieldError]:
         found.append(FieldError(f"{where}.sku", "must not be empty"))
     if not 1 <= line.quantity <= MAX_QUANTITY:
         found.append(FieldError(f"{where}.quantity", f"must lie between 1 and {MAX_QUANTITY}, got {line.quantity}"))
-    if line.unit_price is not None and not (line.unit_price.is_finite() and line.unit_price >= 0):
-        found.append(FieldError(f"{where}.unit_price", f"must be zero or more, got {line.unit_price}"))
+    price = line.unit_price
+    if price is not None and not (price.is_finite() and 0 <= price < MAX_PRICE):
+        found.append(FieldError(f"{where}.unit_price", f"must be zero or more and below {MAX_PRICE}, got {price}"))
+    elif price is not None and len(price.as_tuple().digits) > MAX_DIGITS:
+        found.append(FieldError(f"{where}.unit_price", f"at most {MAX_DIGITS} digits"))
     return found
 
 
@@ -166,14 +205,6 @@ def _text(field: str, value: str | None, limit: int) -> list[FieldError]:
     if not PRINTABLE.fullmatch(value):
         return [FieldError(field, "must not hold control characters")]
     return []
-
-
-def _is_http_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-    except ValueError:
-        return False
-    return len(text) <= MAX_TEXT * 4 and parts.scheme in ("http", "https") and bool(parts.hostname)
 
 
 def encode_lines(lines: list[Line]) -> str:

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from jobs import connections, keys
+from jobs import connections, keys, trace
 from jobs.errors import Permanent
 from jobs.mall import carrier, orders, packing
 from jobs.mall.order_hooks import OrderHooks
@@ -36,8 +36,6 @@ STEP_BEGIN = beside(__file__, "step_begin")
 STEP_END = beside(__file__, "step_end")
 
 STEP_LIMIT_S = 60.0
-TRACE_ID = slice(3, 35)
-"""Where a traceparent holds the trace id."""
 
 
 def step_retry() -> Backoff:
@@ -79,8 +77,9 @@ def pick_batch() -> dict[str, int]:
         return {}
     load(client, PICK_END, PICK_ALONE, NEXT)
     with client.pipeline(transaction=False) as pipeline:
-        for order_id, version, lines in batch:
-            script, args = _picked(order_id.decode(), version, lines, time.time())
+        for order_id, version, lines, of_order in batch:
+            with trace.within(of_order.decode()):
+                script, args = _picked(order_id.decode(), version, lines, time.time())
             script.in_pipeline(pipeline, [keys.order(order_id.decode()), keys.PICK_BUFFER], args)
         following = pick_batch_spec(now)
         args = [job.id, following.id, following.queue, following.fields, repr(time.time())]
@@ -128,7 +127,8 @@ def deliver(order_id: str) -> str:
 
 def pick_batch_spec(now: float) -> JobSpec:
     """A new batch pick job."""
-    return pick_batch.spec(job_id=f"pick-{uuid.uuid4().hex}", now=now)
+    with trace.within(""):  # it belongs to the orders of many requests
+        return pick_batch.spec(job_id=f"pick-{uuid.uuid4().hex}", now=now)
 
 
 BUFFERS[pick_batch.name] = Buffer(keys.PICK_BUFFER, keys.PICK_JOB, pick_batch_spec)
@@ -156,7 +156,8 @@ def _begin(order_id: str, step: Step) -> Begun | None:
         return None  # done before, cancelled or ended: this job has nothing left to do
     texts = [part.decode() for part in found]
     fields = dict(zip(texts[::2], texts[1::2], strict=True))
-    structlog.contextvars.bind_contextvars(order_id=order_id, trace_id=fields.get("trace", "")[TRACE_ID])
+    structlog.contextvars.bind_contextvars(order_id=order_id)
+    trace.enter(fields.get("trace", ""))  # a stock worker knows nothing of traces
     return Begun(order_id, version, fields)
 
 

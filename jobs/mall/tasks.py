@@ -2,10 +2,10 @@
 
 import importlib
 
-from jobs.mall import counting, reports, steps
+from jobs.mall import counting, reports, steps, webhooks
 from jobs.settings import Settings
 
-REGISTERED = (counting, steps, reports)
+REGISTERED = (counting, steps, reports, webhooks)
 SAMPLES = "jobs.queue.samples"
 
 

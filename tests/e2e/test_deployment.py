@@ -16,7 +16,8 @@ from servers import Server
 from system import System
 
 from jobs import procfile
-from jobs.settings import PARSERS, hash_api_key
+from jobs.setting_values import hash_api_key
+from jobs.settings import PARSERS
 
 Build = Callable[..., System]
 KEY = "a-key-of-some-length"

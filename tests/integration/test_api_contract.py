@@ -4,6 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import enrolled
@@ -21,7 +22,8 @@ from jobs import connections, keys
 from jobs.mall import periodic
 from jobs.queue import audit, dead_letters, redrives
 from jobs.queue.calling import enqueue
-from jobs.settings import ApiKey, Settings, hash_api_key
+from jobs.setting_values import ApiKey, hash_api_key
+from jobs.settings import Settings
 from scheduler.periodic import Registration
 from web import live
 from web.app import OPERATIONS
@@ -50,7 +52,9 @@ def ask_for(site: httpx.Client, method: str, path: str, **options: Any) -> httpx
         if method.lower() in operations and re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", template), path.partition("?")[0]):
             documented = operations[method.lower()]["responses"]
             assert str(answer.status_code) in documented, f"{method} {path}: {answer.status_code} {answer.text}"
-            content = documented[str(answer.status_code)].get("content", {})
+            said = documented[str(answer.status_code)]
+            said = DOCUMENT["components"]["responses"][said["$ref"].rpartition("/")[2]] if "$ref" in said else said
+            content = said.get("content", {})
             kind = answer.headers.get("content-type", "").partition(";")[0]
             assert kind in content or not answer.content, f"{method} {path}: {kind}"
             return answer
@@ -94,7 +98,15 @@ def test_no_get_changes_anything(
     enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id="j1"), now=time.time())
     Registration(redis_client, periodic.table(settings)).tick(time.time())
     asked = redrives.request(redis_client, "redrive", by="test", rate_per_s=0.001)
-    ids = {"/v1/orders": order_id, "/v1/dead-letters": "dead", "/v1/redrives": asked.id, "/v1/jobs": "j1", "/v1/stock": "A"}
+    name = periodic.table(settings)[0].name
+    ids = {
+        "/v1/schedules": name,
+        "/v1/orders": order_id,
+        "/v1/dead-letters": "dead",
+        "/v1/redrives": asked.id,
+        "/v1/jobs": "j1",
+        "/v1/stock": "A",
+    }
     before = snapshot(redis_client)
     paths = [operation.path for operation in OPERATIONS if operation.method == "GET" and not operation.path.endswith("/events")]
     for path in (*paths, "/", "/?fragment=1", "/actions/discard?target=dead", "/docs", "/openapi.json", "/rq/"):
@@ -128,7 +140,14 @@ def test_every_action_leaves_one_entry_that_says_who_did_what_to_what(
     act("DELETE", "/v1/jobs/j1", "cancel job", "j1")
     for action in ("pause", "resume", "purge"):
         act("POST", f"/v1/queues/default/{action}", f"{action} queue", "default")
-    act("POST", f"/v1/schedules/{name}/run", "run schedule", name)
+    for action in ("run", "pause", "resume"):
+        act("POST", f"/v1/schedules/{name}/{action}", f"{action} schedule", name)
+    for job_id in ("w1", "w2"):
+        enqueue(redis_client, sample_tasks.add.spec(1, 2, job_id=job_id), now=now, due_at=now + 3_600)
+    at = datetime.fromtimestamp(int(now) + 7_200, UTC)
+    act("POST", "/v1/scheduled/w1/reschedule", f"reschedule job to {at:%Y-%m-%dT%H:%M:%SZ}", "w1", json={"at": at.isoformat()})
+    act("POST", "/v1/scheduled/w1/run", "run job", "w1")
+    act("POST", "/v1/scheduled/w2/cancel", "cancel job", "w2")
     act("POST", "/v1/dead-letters/d0/redrive", "redrive", "d0")
     act("POST", "/v1/dead-letters/d1/discard", "discard", "d1")
     act("POST", "/rq/job/d2/requeue", "redrive", "d2", headers={"Origin": origin, "Sec-Fetch-Site": "same-origin"})
@@ -140,7 +159,13 @@ def test_every_action_leaves_one_entry_that_says_who_did_what_to_what(
     asked = act("POST", "/v1/dead-letters/redrive", "redrive group", group, json={"group": group}).json()["id"]
     act("POST", f"/v1/redrives/{asked}/cancel", "cancel redrive", asked)
     act("POST", "/v1/dead-letters/discard", "discard group", group, json={"group": group})
-    for path in ("dead-letters/d0/redrive", "dead-letters/d1/discard", f"redrives/{asked}/cancel", "queues/no/pause"):
+    for path in (
+        "dead-letters/d0/redrive",
+        "dead-letters/d1/discard",
+        f"redrives/{asked}/cancel",
+        "queues/no/pause",
+        "scheduled/w1/run",
+    ):
         assert site.post(f"/v1/{path}").status_code in (404, 409)
     assert len(trail(redis_client)) == len(done), "what was not done is not in the trail"
 

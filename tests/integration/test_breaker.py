@@ -231,15 +231,13 @@ def test_a_reset_closes_it_twice_as_well_as_once_and_only_if_it_is_known(redis_c
     call(redis_client, clock)
 
 
-def test_states_names_every_breaker_even_one_whose_figures_have_expired(redis_client: redis.Redis, clock: Clock) -> None:
+def test_a_breaker_whose_figures_have_expired_is_forgotten(redis_client: redis.Redis, clock: Clock) -> None:
     assert breaker.states(redis_client, clock.now) == []
     Breaker("another", trips_on=FRAGILE.trips_on).ask(redis_client, "c", clock.now)
     fail(redis_client, clock, times=2)
     redis_client.delete(keys.breaker("another"))
-    assert [(found.name, found.state) for found in breaker.states(redis_client, clock.now)] == [
-        ("another", Circuit.CLOSED),
-        ("fragile", Circuit.OPEN),
-    ]
+    assert [(found.name, found.state) for found in breaker.states(redis_client, clock.now)] == [("fragile", Circuit.OPEN)]
+    assert redis_client.smembers(keys.BREAKERS) == {b"fragile"}
 
 
 # --- races -----------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Any
 
 import canvas_trees
 import hypothesis
-import key_patterns
 import pytest
 import redis
 import sample_tasks
@@ -20,7 +19,7 @@ from hypothesis import strategies
 from killing import Killer
 from snapshots import snapshot
 
-from jobs import keys
+from jobs import key_patterns, keys
 from jobs.connections import MAX_ASYNC_CONNECTIONS
 from jobs.errors import CanvasFailed, CanvasNotFinished, Conflict, InvalidField, NotFound, Permanent
 from jobs.queue import canvas_effects, canvas_handle, canvas_store, dead_letters, ending

@@ -22,7 +22,8 @@ from jobs.errors import Permanent
 from jobs.queue import audit, dead_letters, samples
 from jobs.queue.calling import enqueue
 from jobs.queue.job import Call
-from jobs.settings import ApiKey, Settings, hash_api_key
+from jobs.setting_values import ApiKey, hash_api_key
+from jobs.settings import Settings
 from scheduler.redrives import Redrives
 
 KEY = "a-key-of-24-characters-x"

@@ -8,12 +8,16 @@ from typing import Any
 import chromium
 import httpx
 import pytest
+import redis
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Mount, Route
+from web_site import serving
 
+from jobs.settings import Settings
+from web.app import OPERATIONS
 from web.docs import FILES, docs_routes
 
 DOCUMENT: dict[str, Any] = {
@@ -78,6 +82,24 @@ def test_an_openapi_3_1_document_is_shown_and_nothing_is_asked_of_another_host(
     assert browser.console_errors == []
     foreign = [url for url in browser.requested if not url.startswith((f"{origin}{prefix}/", "data:"))]
     assert foreign == []
+
+
+@pytest.mark.browser
+def test_the_whole_document_is_shown_with_the_scope_that_each_call_needs(
+    redis_client: redis.Redis, settings: Settings, browser: chromium.Browser
+) -> None:
+    with serving(settings) as site:
+        here = str(site.base_url).rstrip("/")
+        browser.open(f"{here}/docs")
+        order = "document.querySelector('#operations-default-post_order %s')"
+        browser.wait_for(order % ".opblock-summary-control")
+        browser.evaluate(order % ".opblock-summary-control" + ".click()")
+        browser.wait_for(order % ".opblock-description")
+        text = browser.evaluate("document.body.innerText")
+        assert "Scope: orders." in text and "HAND WARMER UNION JACK" in text
+        assert len(OPERATIONS) == browser.evaluate("document.querySelectorAll('.opblock').length")
+        assert browser.console_errors == []
+        assert [url for url in browser.requested if not url.startswith((f"{here}/", "data:"))] == []
 
 
 @pytest.mark.browser

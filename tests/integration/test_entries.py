@@ -19,8 +19,9 @@ from snapshots import changes, snapshot
 
 from jobs import keys
 from jobs.connections import connect_async
-from jobs.mall import counting, entries, footfall, reconcile
+from jobs.mall import alerts, counting, entries, footfall, reconcile
 from jobs.mall.footfall import Summary, Today, Totals
+from jobs.opening import OpeningHours
 from jobs.settings import Settings
 
 NOW = datetime(2025, 11, 21, 22, 30, 5, tzinfo=UTC).timestamp()
@@ -65,12 +66,14 @@ def test_a_new_event_waits_in_the_buffer_and_a_count_job_is_due(redis_client: re
     assert send({"event_id": "e1", "direction": "out", "count": 3}) == [True]
     after = snapshot(redis_client)
     job_id = after.pop("turnstile:entries:job")
+    [seen] = (key for key in after if key.startswith(keys.SEEN_IDS_PREFIX) and not key.endswith("!ttl"))
+    assert len(after[seen]) == 1
     assert after.pop(f"rq:job:{job_id}")["status"] == "queued"
     assert {key: value for key, value in after.items() if ":stats:" not in key} == {
         "turnstile:entries": {"accepted": "1"},
-        "turnstile:entries:buffer": [f"2025-11-21T22:30|2025-11-21|out|3|{NOW:.3f}|north"],
-        "turnstile:seen:ee1": "",
-        "turnstile:seen:ee1!ttl": True,
+        "turnstile:entries:buffer": [f"{NOW!r}|1|3|2025-11-21T22:30|2025-11-21|1|out|north"],
+        seen: after[seen],
+        f"{seen}!ttl": True,
         "rq:queue:entries": [job_id],
         "rq:queues": {"rq:queue:entries"},
         "turnstile:bell:entries": ["1"],
@@ -91,7 +94,7 @@ def test_the_same_event_again_is_a_duplicate_and_writes_nothing(
 
 def test_events_of_other_identities_are_no_duplicates(send: Send) -> None:
     assert send({"event_id": "e1"}, {"event_id": "E1"}, {"event_id": "e1 "}, {"event_id": "s0|s"}) == [True] * 4
-    assert send(*({"sensor": "s", "seq": seq} for seq in (0, 1, 65_535, 65_536, 131_072))) == [True] * 5
+    assert send(*({"sensor": "s", "seq": seq} for seq in (0, 1, 1_023, 1_024, 65_536, 2**16 - 1))) == [True] * 6
     assert send({"sensor": "0|s", "seq": 0}, {"sensor": "S", "seq": 0}, {"event_id": "e0"}) == [True] * 3
 
 
@@ -99,7 +102,7 @@ def test_what_was_seen_is_remembered_longer_than_an_event_may_be_old(
     redis_client: redis.Redis, send: Send, settings: Settings
 ) -> None:
     send({"event_id": "e1"}, {"sensor": "s", "seq": 5})
-    for key in redis_client.scan_iter(match=f"{keys.SEEN_PREFIX}*"):
+    for key in redis_client.scan_iter(match="turnstile:seen:*"):
         assert redis_client.ttl(key) > settings.entry_max_age_s + settings.entry_max_ahead_s + 3_000
 
 
@@ -135,7 +138,7 @@ def test_equal_requests_at_once_count_each_event_once(redis_url: str, redis_clie
             await client.aclose()
 
     assert sum(sum(answer) for answer in asyncio.run(all_at_once())) == 50
-    assert redis_client.llen(keys.ENTRIES_BUFFER) == 50
+    assert footfall.events_in(redis_client.lrange(keys.ENTRIES_BUFFER, 0, -1)) == 50
 
 
 # --- counting --------------------------------------------------------------------------------
@@ -206,7 +209,8 @@ def test_a_count_job_hands_over_after_some_slices(
 ) -> None:
     monkeypatch.setattr(counting, "SLICES", 2)
     monkeypatch.setattr(counting, "current", lambda: Settings(count_batch=3))
-    send(*events(10))
+    for event in events(10):
+        send(event)
     claim = hands.must_claim("entries")
     assert hands.run(claim) == 6
     after = snapshot(redis_client)
@@ -238,7 +242,8 @@ def test_every_event_is_counted_once_whichever_round_trip_the_counter_is_killed_
     monkeypatch.setattr(counting, "current", lambda: Settings(count_batch=3))
     for round_trip in itertools.count():
         redis_client.flushall()
-        send(*events(8))
+        for event in events(8):
+            send(event)
         with killer.at(round_trip, after=after):
             hands.work_off("entries")
         summary()
@@ -254,3 +259,68 @@ def test_every_event_is_counted_once_whichever_round_trip_the_counter_is_killed_
         if not killer.struck:
             break
     assert round_trip > 5
+
+
+# --- alerts ----------------------------------------------------------------------------------
+
+
+def told(client: redis.Redis) -> list[tuple[str, str, int]]:
+    return [(alert.kind, alert.gate, alert.people) for alert in reversed(alerts.page(client, cursor=None, limit=100)[0])]
+
+
+def test_too_many_people_are_an_alert_once_until_it_has_emptied_a_little(
+    redis_client: redis.Redis, hands: Hands, send: Send, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(counting, "current", lambda: Settings(timezone="UTC", capacity=(("", 100), ("north", 40))))
+    now = time.time()
+
+    def pass_through(number: int, people: int, direction: str, gate: str) -> None:
+        send({"event_id": f"e{number}", "count": people, "direction": direction, "gate": gate}, now=now)
+        hands.work_off("entries")
+
+    today = f"{datetime.fromtimestamp(now, UTC):%Y-%m-%d}"
+    monkeypatch.setattr(entries, "_moment", lambda *_: f"{today}T10:00|{today}|1")
+    pass_through(1, 40, "in", "north")
+    assert told(redis_client) == []
+    pass_through(2, 1, "in", "north")
+    pass_through(3, 60, "in", "south")
+    pass_through(4, 1, "in", "south")
+    assert told(redis_client) == [("over", "north", 41), ("over", "", 101)]
+    pass_through(5, 3, "out", "south")
+    pass_through(6, 3, "in", "south")
+    assert len(told(redis_client)) == 2, "98 is not yet far enough below 100"
+    pass_through(7, 7, "out", "north")
+    assert told(redis_client)[2:] == [("below", "", 95), ("below", "north", 34)]
+    assert redis_client.hget(keys.ENTRIES, "alerts") == b"4"
+
+
+def test_the_first_entry_of_an_hour_in_which_the_mall_is_closed_is_an_alert(
+    redis_client: redis.Redis, hands: Hands, ask: Ask
+) -> None:
+    closed = Settings(opening_hours=OpeningHours("fri 09:00-21:00"))
+
+    def enter(*events: dict[str, Any]) -> None:
+        parsed = [
+            entries.parse(json.dumps({"gate": "n", **event}).encode(), settings=closed, zone=BERLIN, now=NOW) for event in events
+        ]
+        ask(partial(entries.ingest, entries=parsed, settings=closed, now=NOW))
+        hands.work_off("entries")
+
+    enter({"event_id": "1", "at": "2025-11-21T20:59:00+01:00"}, {"event_id": "2", "direction": "out"})
+    assert told(redis_client) == []
+    enter({"event_id": "3", "count": 2}, {"event_id": "4", "at": "2025-11-21T22:10:00+01:00"})
+    enter({"event_id": "5"})
+    assert sorted(told(redis_client)) == [("closed", "n", 1), ("closed", "n", 2)], "one for each hour"
+
+
+def test_events_are_told_apart_across_the_change_of_windows(send: Send, settings: Settings) -> None:
+    width = settings.entry_max_age_s + settings.entry_max_ahead_s + entries.SEEN_MARGIN_S
+    edge = (NOW // width + 1) * width
+    for identity in ({"event_id": "e"}, {"sensor": "s", "seq": 7}):
+        assert send(identity, now=edge - 1) == [True]
+        assert send(identity, now=edge + 1) == [False], "noted in the window before"
+        assert send(identity, now=edge + width - 1) == [False]
+    for identity in ({"event_id": "f"}, {"sensor": "s", "seq": 8}):
+        assert send(identity, now=edge + 1) == [True], "by a process whose clock is ahead"
+        assert send(identity, now=edge - 1) == [False]
+        assert send(identity, now=edge + 2 * width + 1) == [True], "forgotten two windows later: a counter that wrapped goes on"

@@ -4,7 +4,6 @@ import json
 import time
 from functools import partial
 
-import key_patterns
 import redis
 import sample_tasks
 from asking import Ask
@@ -13,7 +12,7 @@ from hands import Hands
 from mall_floor import Floor
 from processes import Processes, wait_for
 
-from jobs import keys
+from jobs import key_patterns, keys
 from jobs.errors import Permanent
 from jobs.mall import entries, reconcile, reports
 from jobs.queue import dead_letters, overview, redrives

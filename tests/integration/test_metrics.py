@@ -1,5 +1,6 @@
 """/metrics and /hirefire: true figures from Redis, the same from every web process, in the formats their readers expect."""
 
+import re
 import time
 from collections.abc import Iterator
 
@@ -18,10 +19,11 @@ from web_site import serving
 
 from jobs import keys, procfile
 from jobs.errors import Permanent
-from jobs.mall import entries
+from jobs.mall import entries, periodic
 from jobs.queue import overview
 from jobs.queue.calling import enqueue
 from jobs.settings import Settings
+from scheduler.periodic import Registration
 from web.metrics import PROCESSES
 
 TOKEN = "hire-fire-token"
@@ -130,6 +132,29 @@ def test_a_scheduler_is_up_as_long_as_its_heartbeat_is_young(site: httpx.Client,
     assert done == {"turnstile_scheduler_done_total{what=promoted}": 12, "turnstile_scheduler_done_total{what=reclaimed}": 3}
 
 
+def test_what_waits_and_how_late_it_is_are_read_live(site: httpx.Client, redis_client: redis.Redis, settings: Settings) -> None:
+    now = time.time()
+    Registration(redis_client, periodic.table(settings)).tick(now)
+    redis_client.hset(keys.periodic("cleanup"), mapping={"runs": 7, "skipped": 2, "missed": 3})
+    enqueue(redis_client, sample_tasks.add.spec(1, 2), now=now, due_at=now + 3_600)
+    redis_client.hset(keys.SCHEDULER, mapping={"heartbeat_at": repr(now), "epoch": 4})
+    found = scrape(site)
+    expected = {
+        "turnstile_scheduler_epoch": 4,
+        "turnstile_scheduler_lag_seconds": 0,
+        "turnstile_scheduled_jobs{set=rq:scheduler:scheduled_jobs}": 1,
+        "turnstile_scheduled_jobs{set=rq:scheduled:default}": 0,
+        "turnstile_periodic_runs_total{name=cleanup}": 7,
+        "turnstile_periodic_skipped_total{name=cleanup}": 2,
+        "turnstile_periodic_missed_total{name=cleanup}": 3,
+        "turnstile_periodic_overdue_seconds{name=cleanup}": 0,
+    }
+    assert {name: found[name] for name in expected} == expected
+    redis_client.zadd(keys.SCHEDULED_JOBS, {"cron-cleanup": now - 100})
+    late = scrape(site)
+    assert late["turnstile_scheduler_lag_seconds"] >= late["turnstile_periodic_overdue_seconds{name=cleanup}"] >= 100
+
+
 def test_names_from_outside_cannot_break_the_format(site: httpx.Client, redis_client: redis.Redis) -> None:
     redis_client.sadd(keys.QUEUES, keys.queue(HOSTILE))
     redis_client.hset(keys.worker("w"), mapping={"queues": HOSTILE, "state": HOSTILE})
@@ -181,7 +206,8 @@ def test_hirefire_is_told_the_jobs_that_are_ready_and_started(
 
 def test_hirefire_names_the_processes_of_the_procfile() -> None:
     lines = procfile.parse((ROOT / "Procfile").read_text())
-    assert {name: line.split()[-1] for name, line in lines.items() if " rq worker " in line} == PROCESSES
+    found = {name: re.sub(r".* rq worker (-w \S+ )?", "", line).split() for name, line in lines.items() if " rq worker " in line}
+    assert found == {name: list(queues) for name, queues in PROCESSES.items()}
 
 
 def test_figures_are_those_of_the_overview(site: httpx.Client, redis_client: redis.Redis, floor: Floor) -> None:

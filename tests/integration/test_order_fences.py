@@ -68,7 +68,7 @@ def picking(hands: Hands, floor: Floor) -> str:
     order_id = floor.order(("A", 2))
     claim = hands.must_claim("picking")
     args = [claim.id, 10, repr(NOW), "w", 1]
-    [[found, _version, _lines]] = call(floor.client, "pick_begin", [keys.PICK_JOB, keys.PICK_BUFFER], args)
+    [[found, _version, _lines, _trace]] = call(floor.client, "pick_begin", [keys.PICK_JOB, keys.PICK_BUFFER], args)
     assert found.decode() == order_id
     return order_id
 

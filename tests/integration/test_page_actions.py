@@ -19,12 +19,13 @@ from jobs import keys
 from jobs.errors import Permanent
 from jobs.queue import dead_letters, overview, pools, redrives
 from jobs.queue.calling import enqueue
-from jobs.settings import ApiKey, Range, Settings, hash_api_key
-from web import page
+from jobs.setting_values import ApiKey, Range, hash_api_key
+from jobs.settings import Settings
+from web import actions
 
 KEY = "a-key-of-24-characters-x"
 OTHER_TOKEN = "x" * 43
-ALL_ACTIONS = sorted(page.ACTIONS)
+ALL_ACTIONS = sorted(actions.ACTIONS)
 
 
 @pytest.fixture

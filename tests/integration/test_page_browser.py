@@ -27,7 +27,8 @@ from jobs.errors import Permanent
 from jobs.mall.orders import Status
 from jobs.queue import dead_letters, pools
 from jobs.queue.calling import enqueue
-from jobs.settings import Range, Settings
+from jobs.setting_values import Range
+from jobs.settings import Settings
 
 pytestmark = pytest.mark.browser
 LIVE = "document.getElementById('pulse-state')?.textContent.includes('Live')"

@@ -15,7 +15,7 @@ from jobs.queue import overview, pools
 from jobs.queue.calling import enqueue
 from jobs.queue.clock import Clock
 from jobs.queue.registration import Pulse, Registration
-from jobs.settings import Range
+from jobs.setting_values import Range
 
 LEASE_S = 4.0
 FIELDS: dict[str, str | int | None] = {

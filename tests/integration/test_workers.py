@@ -25,7 +25,8 @@ from jobs.queue import audit, overview, pools
 from jobs.queue.calling import enqueue
 from jobs.queue.overview import CurrentJob
 from jobs.queue.remote import Command, Commands, Kind
-from jobs.settings import ApiKey, Range, Settings, hash_api_key
+from jobs.setting_values import ApiKey, Range, hash_api_key
+from jobs.settings import Settings
 
 KEY = "a-key-of-24-characters-x"
 COMMAND = f"import sys; from {COMMANDS['workers'][0]} import main; sys.exit(main(sys.argv[1:]))"
@@ -232,8 +233,8 @@ def test_a_range_that_cannot_be_is_refused_by_field(
     redis_client: redis.Redis, site: httpx.Client, body: dict[str, object], field: str
 ) -> None:
     enrolled.beat(redis_client, "w1", "packing")
-    [error] = refused(site.post("/v1/workers/packing/scale", json=body), 422)["errors"]
-    assert error["field"] == field and error["reason"]
+    errors = refused(site.post("/v1/workers/packing/scale", json=body), 422)["errors"]
+    assert errors[0]["field"] == field and all(error["reason"] for error in errors)
     assert pools.ranges(redis_client) == {} and trail(redis_client) == []
 
 

@@ -6,8 +6,10 @@ import msgspec
 
 from jobs.mall.footfall import Summary, Today
 from jobs.queue.breaker import BreakerState, Circuit
+from jobs.queue.delayed import DelayedState
 from jobs.queue.overview import QueueInfo, WorkerInfo
-from jobs.settings import ApiKey, Settings
+from jobs.setting_values import ApiKey
+from jobs.settings import Settings
 from web.banners import Banner, banners
 from web.operations import Operations
 
@@ -22,8 +24,11 @@ CALM = Operations(
     dead_letters=0,
     suspended=False,
     scheduler="s1",
+    epoch=1,
     heartbeat_age_s=0.5,
     done={},
+    delayed=DelayedState(0.2, {}),
+    schedules=[],
     memory_bytes=1_000,
     max_memory_bytes=0,
 )
@@ -49,6 +54,15 @@ def test_a_scheduler_that_never_led_or_is_silent_for_more_than_ten_seconds_is_an
     assert "34 s" in late.advice and "retries and delays stand still" in late.advice
     (never,) = shown(replace(CALM, heartbeat_age_s=None))
     assert "No heartbeat yet" in never.advice
+
+
+def test_a_scheduler_that_leads_but_is_behind_is_a_warning_and_one_that_does_not_lead_is_the_alarm_alone() -> None:
+    assert shown(replace(CALM, delayed=DelayedState(5.0, {}))) == []
+    behind = replace(CALM, delayed=DelayedState(75.0, {}))
+    (found,) = shown(behind)
+    assert (found.level, found.title) == ("warning", "The scheduler is behind")
+    assert "1 min 15 s" in found.advice and "s1" in found.advice
+    assert [banner.level for banner in shown(replace(behind, heartbeat_age_s=11.0))] == ["alarm"]
 
 
 def test_jobs_that_no_worker_will_claim_are_an_alarm() -> None:

@@ -183,8 +183,8 @@ def test_a_command_goes_on_in_the_venv_whatever_pythonhome_says(monkeypatch: pyt
     monkeypatch.setattr(command_line, "ensure", lambda _root, _lock: Path("python"))
     monkeypatch.setattr(os, "execv", execv)
     monkeypatch.setattr(sys, "prefix", sys.base_prefix)
-    command_line.main(["keys", "new", "someone"])
-    assert gone_on == [(["python", "-m", "jobs", "keys", "new", "someone"], None)]
+    command_line.main(["keys", "env", "someone"])
+    assert gone_on == [(["python", "-m", "jobs", "keys", "env", "someone"], None)]
 
 
 def test_help_version_and_unknown_commands_need_no_install(capsys: pytest.CaptureFixture[str]) -> None:

@@ -102,7 +102,7 @@ def test_orders_are_sent_as_recorded_but_for_their_date() -> None:
 def test_the_mall_refuses_exactly_the_orders_that_the_demo_expects_it_to_and_for_their_quantity() -> None:
     for order in sample.orders():
         request = msgspec.json.decode(order.body, type=OrderRequest)
-        found = problems(request, max_countdown_s=Settings().max_countdown_s)
+        found = problems(request, Settings())
         assert bool(found) is order.refusable
         assert all("quantity" in problem.field for problem in found)
 

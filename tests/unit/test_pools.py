@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from jobs.errors import BadSettings
 from jobs.queue.clock import Clock
 from jobs.queue.pools import SHRINK_AFTER_S, Scaler, pool_name
-from jobs.settings import MAX_SIZE, Range, Settings
+from jobs.setting_values import MAX_SIZE, Range
+from jobs.settings import Settings
 
 RANGES = st.tuples(st.integers(1, MAX_SIZE), st.integers(1, MAX_SIZE)).map(lambda pair: Range(min(pair), max(pair)))
 SECONDS = st.floats(0, 40)

@@ -44,6 +44,7 @@ def test_ours_starts_a_web_a_scheduler_and_a_stock_worker_for_each_queue() -> No
     assert commands["web"] == ["python", "-m", "web"]
     assert commands["scheduler"] == ["python", "-m", "scheduler"]
     workers = {name: command[-1] for name, command in commands.items() if "rq" in command}
+    assert commands["courier"][-2:] == ["delivery", "notify"]
     assert workers == {
-        "counter": "entries", "picker": "picking", "packer": "packing", "courier": "delivery", "worker": "default",
+        "counter": "entries", "picker": "picking", "packer": "packing", "courier": "notify", "worker": "default",
     }  # fmt: skip

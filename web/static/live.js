@@ -68,7 +68,9 @@
   async function ask() {
     asking = true;
     try {
-      const answer = await fetch("/?fragment=1", { cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
+      const asked = new URLSearchParams(location.search); // what is searched for stays searched for
+      asked.set("fragment", "1");
+      const answer = await fetch(`/?${asked}`, { cache: "no-store", signal: AbortSignal.timeout(LIMIT_MS) });
       const away = answer.status === 503;
       if (answer.ok || away) show(await answer.text(), away);
       if (answer.ok) answeredAt = performance.now();
