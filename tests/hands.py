@@ -13,6 +13,7 @@ from jobs.queue import claiming, ending
 from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Retry, decide
 from jobs.queue.ending import Claim, Written
+from jobs.queue.outcome import encode_result
 from jobs.queue.running import RunningJob, set_running_job
 from jobs.queue.script import QUEUE_DIR, script
 
@@ -50,7 +51,7 @@ class Hands:
 
     def finish(self, claim: Claim, result: Any = None, *, result_ttl_s: int = 500) -> Written:
         """Acknowledges success."""
-        return ending.finish(self.client, claim, time.time(), ending.encode_result(result), result_ttl_s)
+        return ending.finish(self.client, claim, time.time(), encode_result(result), result_ttl_s)
 
     def fail(self, claim: Claim, error: BaseException, *, uniform: float = 0.5, now: float | None = None) -> Written:
         """Records a failed attempt: a retry or a dead letter, as the task's backoff decides."""

@@ -25,9 +25,9 @@ from jobs import connections, keys, log, trace
 from jobs.errors import CircuitOpen, InvalidField, JobInterrupted
 from jobs.queue.attempts import message
 from jobs.queue.backoff import Backoff, Dead, decide
-from jobs.queue.ending import encode_result
 from jobs.queue.job import JSON, JobSpec
 from jobs.queue.options import DEFAULT_TIME_LIMIT_S
+from jobs.queue.outcome import encode_result
 from jobs.queue.running import running_job
 from jobs.queue.script import Argument, beside
 from jobs.queue.task import DEFAULT_QUEUE, Policy, task

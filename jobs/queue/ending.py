@@ -97,14 +97,6 @@ class Claim(msgspec.Struct, frozen=True):
         return Call.decode(data)
 
 
-def encode_result(result: Any) -> bytes:
-    """A result as JSON. Raises TypeError when it is not JSON."""
-    try:
-        return msgspec.json.encode(result)
-    except (ValueError, RecursionError) as error:  # text that UTF-8 cannot hold, a list that holds itself
-        raise TypeError(str(error)) from error
-
-
 def is_plain(claim: Claim, outcome: Outcome) -> bool:
     """Whether `finishing` can write it: the job has finished, and nothing but the job follows."""
     return outcome.what == "finished" and b"canvas" not in claim.hash

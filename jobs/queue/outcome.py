@@ -50,3 +50,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         if self.reason:
             said["reason"] = self.reason
         return said
+
+
+def encode_result(result: Any) -> bytes:
+    """A result as JSON. Raises TypeError when it is not JSON."""
+    try:
+        return msgspec.json.encode(result)
+    except (ValueError, RecursionError) as error:  # text that UTF-8 cannot hold, a list that holds itself
+        raise TypeError(str(error)) from error

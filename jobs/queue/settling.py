@@ -11,7 +11,7 @@ from jobs.queue import ending
 from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Defer, Retry, decide
 from jobs.queue.ending import Claim
-from jobs.queue.outcome import Outcome
+from jobs.queue.outcome import Outcome, encode_result
 from jobs.queue.task import Task
 
 PROBE_S = 1
@@ -20,7 +20,7 @@ PROBE_S = 1
 def succeeded(claim: Claim, task: Task, result: Any, now: float) -> Outcome:
     """The job has returned. A result that is not JSON fails it for good: its work is done, and would be done again."""
     try:
-        encoded = ending.encode_result(result)
+        encoded = encode_result(result)
     except TypeError as error:
         return failed(claim, Permanent(f"the result is not JSON: {error}"), now)
     return Outcome("finished", task.name, now, encoded, claim.number(b"result_ttl", task.defaults.keeps_s()))

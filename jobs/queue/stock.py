@@ -20,6 +20,7 @@ from jobs.queue.attempts import failed_attempt
 from jobs.queue.backoff import Dead, Defer, Retry
 from jobs.queue.ending import MAX_CRASHES, Claim
 from jobs.queue.hooks import add_effects
+from jobs.queue.outcome import encode_result
 
 logger = log.get("stock")
 
@@ -39,7 +40,7 @@ def on_success(job: Job, connection: redis.Redis, result: Any) -> None:
     """
     field = connection.hget(keys.job(job.id), "canvas") or b""
     try:
-        effects = canvas_effects.finished(field.decode(), ending.encode_result(result).decode(), time.time())
+        effects = canvas_effects.finished(field.decode(), encode_result(result).decode(), time.time())
     except TypeError as error:
         raise Permanent(f"the result is not JSON: {error}") from error
     with connection.pipeline(transaction=True) as pipeline:

@@ -23,7 +23,7 @@ from jobs.queue import claiming, ending
 from jobs.queue.attempts import Attempt
 from jobs.queue.calling import enqueue, place
 from jobs.queue.ending import Claim, Written
-from jobs.queue.outcome import Outcome, What
+from jobs.queue.outcome import Outcome, What, encode_result
 from jobs.queue.script import exchange
 
 NOW = 1_763_764_205.0
@@ -38,7 +38,7 @@ def claimed(client: redis.Redis, *ids: str, queue: str = "default", prefix: str 
 
 
 def finished(result: object = None, ttl_s: int = 500) -> Outcome:
-    return Outcome("finished", "sample.add", NOW + 2, ending.encode_result(result), ttl_s)
+    return Outcome("finished", "sample.add", NOW + 2, encode_result(result), ttl_s)
 
 
 def finish(client: redis.Redis, claims: Sequence[Claim], *outcomes: Outcome) -> list[Written]:

@@ -20,6 +20,7 @@ from jobs.errors import Permanent, RetryAfter
 from jobs.queue import attempts, ending
 from jobs.queue.calling import enqueue
 from jobs.queue.ending import Claim, Written
+from jobs.queue.outcome import encode_result
 
 NOW = 1_763_764_205.0
 AT = "2025-11-21T22:30:05.000000Z"
@@ -37,7 +38,7 @@ def rest(before: Snapshot, after: Snapshot) -> dict[str, tuple[Any, Any]]:
 
 
 def finish(claim: Claim, client: redis.Redis, ttl_s: int = 500) -> Written:
-    return ending.finish(client, claim, NOW + 2, ending.encode_result({"sum": 3}), ttl_s)
+    return ending.finish(client, claim, NOW + 2, encode_result({"sum": 3}), ttl_s)
 
 
 def test_finishing_leaves_the_result_for_its_time_and_takes_the_job_out_of_work(redis_client: redis.Redis, claim: Claim) -> None:
@@ -261,11 +262,11 @@ def test_what_a_worker_did_is_counted_on_it_while_it_lives(redis_client: redis.R
 @pytest.mark.parametrize("kind", ["object", "surrogate", "loop"])
 def test_a_result_that_is_no_json_is_refused_with_the_reason(kind: str) -> None:
     with pytest.raises(TypeError) as caught:
-        ending.encode_result(sample_tasks.give(kind))
+        encode_result(sample_tasks.give(kind))
     assert str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["none", "nested", "huge"])
 def test_a_result_survives_the_way_there_and_back(kind: str) -> None:
     value = sample_tasks.give(kind)
-    assert json.loads(ending.encode_result(value)) == value
+    assert json.loads(encode_result(value)) == value
