@@ -1,13 +1,13 @@
 """/v1/jobs, /v1/queues: the queue for programs and operators."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any
 
 import msgspec
 from rq.command import send_command
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,9 +23,10 @@ from jobs.setting_values import QUEUE_NAME
 from web.admission import Kind
 from web.audit import Done, audit
 from web.due import NOT_BOTH, Countdown, Instant, due_at
-from web.http import PING_S, answer, call, read_body, read_json
+from web.http import answer, call, read_body, read_json
 from web.operation import Operation, said
 from web.state import State, state
+from web.streams import event_stream
 
 
 class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -86,10 +87,10 @@ async def job_events(request: Request) -> Response:
     """The job when it changes (server-sent event `status`) and what it reports (`progress`), until it has ended."""
     here, job_id = state(request), request.path_params["id"]
     await job_store.get_async(here.redis, job_id)  # an unknown job is a 404, not an empty stream
-    return EventSourceResponse(_follow(here, job_id), ping=PING_S)
+    return event_stream(_follow(here, job_id))
 
 
-async def _follow(here: State, job_id: str) -> AsyncIterator[ServerSentEvent]:
+async def _follow(here: State, job_id: str) -> AsyncGenerator[ServerSentEvent, None]:
     state_before, reported = None, None
     async with aclosing(changes(here.redis, job_id)) as looks:
         async for seen in looks:

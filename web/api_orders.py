@@ -2,12 +2,12 @@
 
 import re
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import Annotated
 
 import msgspec
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from sse_starlette import ServerSentEvent
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -34,10 +34,11 @@ from jobs.mall.stock import MAX_ON_HAND, Stock
 from web import examples, slip_page
 from web.admission import Kind
 from web.audit import audit
-from web.http import PAGE, PING_S, answer, paging, read_body, read_json
+from web.http import PAGE, answer, paging, read_body, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
 from web.state import State, state
+from web.streams import event_stream
 
 KEY = re.compile(r'"(?P<quoted>[ !#-\[\]-~]+)"|(?P<bare>[!#-~]+)')
 """What RFC 8941 allows in a string, and as much of it as needs no quotes."""
@@ -130,10 +131,10 @@ async def order_events(request: Request) -> Response:
     """The order at every change (server-sent event `order`), until it has ended."""
     here, order_id = state(request), request.path_params["id"]
     await order_store.get(here.redis, order_id)  # an unknown order is a 404, not an empty stream
-    return EventSourceResponse(_follow(here, order_id, request.headers.get("last-event-id", "")), ping=PING_S)
+    return event_stream(_follow(here, order_id, request.headers.get("last-event-id", "")))
 
 
-async def _follow(here: State, order_id: str, last_seen: str) -> AsyncIterator[ServerSentEvent]:
+async def _follow(here: State, order_id: str, last_seen: str) -> AsyncGenerator[ServerSentEvent, None]:
     with here.live.watch(order_id) as changed:
         while not here.live.closing.is_set():
             changed.clear()

@@ -23,13 +23,14 @@ def succeeded(claim: Claim, task: Task, result: Any, now: float) -> Outcome:
         encoded = encode_result(result)
     except TypeError as error:
         return failed(claim, Permanent(f"the result is not JSON: {error}"), now)
-    return Outcome("finished", task.name, now, encoded, claim.number(b"result_ttl", task.defaults.keeps_s()))
+    return Outcome("finished", task.name, _ended_at(claim, now), encoded, claim.number(b"result_ttl", task.defaults.keeps_s()))
 
 
 def failed(claim: Claim, error: BaseException, now: float, *, failing: float = 0.0) -> Outcome:
     """The job has raised. `failing` is the share of its task's executions that failed of late. May ask Redis if it is there."""
     if isinstance(error, DrainTimeout) or (connections.is_away(error) and _is_away()):
         return handed_back(claim, now)  # nobody's attempt: the job goes on when its worker's successor does, or Redis
+    now = _ended_at(claim, now)
     name, follow = claim.text(b"task"), follows(claim, error, now, failing)
     if isinstance(follow, Defer):
         return Outcome("deferred", name, now, delay_s=follow.delay_s)
@@ -59,6 +60,11 @@ def follows(claim: Claim, error: BaseException, now: float, failing: float = 0.0
         return Dead("permanent")
     previous_s = claim.seconds(b"backoff_s", 0.0)
     return decide(policy, claim.attempt, error, random.random(), now=now, previous_s=previous_s, failing=failing)
+
+
+def _ended_at(claim: Claim, now: float) -> float:
+    """Not before it began: the clocks of a worker and its child differ by microseconds."""
+    return max(now, claim.started_at)
 
 
 def _is_away() -> bool:

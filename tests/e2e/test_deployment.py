@@ -99,7 +99,7 @@ def test_an_environment_that_cannot_work_stops_every_process_and_says_why(proces
 def test_without_keys_only_loopback_is_served(processes: Processes) -> None:
     started = processes.start("python", "-m", "web", HOST="0.0.0.0")
     assert started.ended(20) == 2
-    assert "HOST='0.0.0.0': only loopback is served until TURNSTILE_API_KEYS is set" in started.output
+    assert "HOST='0.0.0.0': only loopback is served until TURNSTILE_API_KEYS or TURNSTILE_KEY_PEPPER is set" in started.output
 
 
 def test_processes_that_start_before_redis_wait_for_it(build: Build) -> None:
