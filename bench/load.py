@@ -1,7 +1,7 @@
 """A load client in a process of its own: `python bench/load.py URL CONNECTIONS SECONDS singles|lines [N]`.
 
-asyncio protocols that write ready-made bytes and look only for the status, so that the client is not what is measured: about a
-tenth of the server's cost. Prints JSON: answers by status, seconds, events, and the latencies' percentiles in ms.
+asyncio protocols that write ready-made bytes and look only for the status, so that the client takes little from the
+server beside it. Prints JSON: answers by status, seconds, events, and the latencies' percentiles in ms.
 """
 
 import asyncio

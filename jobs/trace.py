@@ -40,7 +40,8 @@ def child_of(traceparent: str, tracestate: str = "") -> str:
     """A new span in the trace of these headers, or in a new trace when they are missing or broken."""
     found = TRACEPARENT.fullmatch(traceparent)
     if found is None:
-        return f"00-{secrets.token_hex(16)}-{secrets.token_hex(8)}-01"
+        random = secrets.token_hex(24)
+        return f"00-{random[:32]}-{random[32:]}-01"
     span = f"00-{found['trace']}-{secrets.token_hex(8)}-{found['flags']}"
     return f"{span} {tracestate}" if TRACESTATE.fullmatch(tracestate) else span
 

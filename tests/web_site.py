@@ -7,16 +7,25 @@ from collections.abc import Iterator
 
 import httpx
 import uvicorn
+from starlette.types import ASGIApp
 
 from jobs.settings import Settings
 from web.app import create_app
+from web.lane import Lane
 
 
 @contextlib.contextmanager
-def serving(settings: Settings) -> Iterator[httpx.Client]:
-    """A client of the application with these settings."""
+def serving(settings: Settings, app: ASGIApp | None = None) -> Iterator[httpx.Client]:
+    """A client of the application with these settings, or of what a test has put around it."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(create_app(settings), log_config=None, access_log=False, timeout_graceful_shutdown=5)
+    config = uvicorn.Config(
+        app or create_app(settings),
+        http=Lane,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

@@ -28,8 +28,6 @@ LOCATION = "/v1/footfall/summary"
 JSON = "application/json"
 ANSWERS = {new: msgspec.json.encode(EntriesAnswer(int(new), int(not new), [])) for new in (True, False)}
 """To a single entry that was new, and to one that was not."""
-FAILURE = "turnstile.failure"
-"""In the scope of a single entry that web/express.py took and Redis did not: what went wrong."""
 
 
 async def post_entries(request: Request) -> Response:
@@ -37,8 +35,6 @@ async def post_entries(request: Request) -> Response:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type == NDJSON:
         return answer(await Intake(request).take(), 202, {"Location": LOCATION})
-    if FAILURE in request.scope:
-        raise request.scope[FAILURE]
     here, body = state(request), await read_body(request)
     if not body.strip():
         raise Malformed("the body is empty, a JSON object is needed")

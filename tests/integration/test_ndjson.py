@@ -69,17 +69,3 @@ def test_a_body_that_is_announced_too_large_is_refused_before_a_line_is_taken(
 
 def test_an_empty_body_is_refused(site: httpx.Client) -> None:
     assert site.post("/v1/entries", content=b"\n \n", headers=KIND).status_code == 400
-
-
-def test_a_single_entry_is_answered_alike_in_front_of_the_routes_and_by_them(site: httpx.Client) -> None:
-    for kind in ("application/json", "application/json; charset=utf-8"):
-        body = {"gate": "n", "event_id": kind}
-        for accepted in (1, 0):
-            answer = site.post("/v1/entries", content=json.dumps(body), headers={"Content-Type": kind})
-            assert answer.status_code == 202
-            assert answer.json() == {"accepted": accepted, "duplicates": 1 - accepted, "rejected": []}
-            assert answer.headers["location"] == "/v1/footfall/summary"
-            assert answer.headers["cache-control"] == "no-store" and "traceparent" in answer.headers
-        for bad, status in ((b"", 400), (b"{", 400), (b'{"gate": "n"}', 422)):
-            refused = site.post("/v1/entries", content=bad, headers={"Content-Type": kind})
-            assert (refused.status_code, refused.headers["content-type"]) == (status, "application/problem+json")
