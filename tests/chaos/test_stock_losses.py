@@ -26,7 +26,7 @@ BACK_WITHIN_S = 15.0
 """Ten on a machine that has nothing else to do."""
 QUEUES = ("alpha", "beta")
 STOPS = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)
-ROUNDS = 10
+ROUNDS = 6
 """Of two stops each."""
 JOBS = 400
 LEASED_S = 3.0
@@ -136,6 +136,7 @@ def test_stock_workers_that_are_killed_and_stopped_again_and_again_lose_nothing(
         note()
         end_long_leases(redis_client, leased_since)
         time.sleep(POLL_S)
+    note()
     print(f"lost: {len(back_after)}, back after {[round(seconds, 1) for seconds in back_after]} s")
     record_property("back_after_s", [round(seconds, 1) for seconds in back_after])
     assert not lost_at

@@ -33,4 +33,5 @@ def test_schemathesis_finds_nothing(redis_client: redis.Redis, processes: Proces
     assert run.ended(LIMIT_S) == 0, run.output
     cases = re.search(r"(\d+) generated", run.output)
     assert cases is not None and int(cases[1]) >= CASES, run.output
-    assert web.process.runs and worker.runs
+    assert web.process.runs
+    assert worker.runs or worker.ended(1) == 0, "it may have been told to stop, which is one of the calls"
