@@ -4,6 +4,7 @@ A worker runs only what is registered here. The decorated name is a `Task`: call
 does; `delay` and its like (calling.py) make a job of the call.
 """
 
+import functools
 import hashlib
 import inspect
 import json
@@ -238,21 +239,18 @@ def task(
     except InvalidField as error:
         raise ValueError(f"task {name!r}: {error}") from None
 
-    def register(function: Callable[..., Any]) -> Task:
-        made = Task(
-            function,
-            name=name,
-            queue=queue,
-            options=options,
-            retry=retry or Backoff(),
-            rate_limit=rate_limit,
-            max_concurrent=max_concurrent,
-            hooks=hooks,
-            owned=owned,
-        )
-        return _registered(made)
-
-    return register
+    made = functools.partial(
+        Task,
+        name=name,
+        queue=queue,
+        options=options,
+        retry=retry or Backoff(),
+        rate_limit=rate_limit,
+        max_concurrent=max_concurrent,
+        hooks=hooks,
+        owned=owned,
+    )
+    return lambda function: _registered(made(function))
 
 
 def _registered(made: Task) -> Task:
