@@ -46,6 +46,8 @@ class Connection:
         return await self._exchange(f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
 
     async def _exchange(self, request: bytes) -> Answer:
+        if self._streams is not None and self._streams[0].at_eof():  # the server has closed it, since it was idle
+            self.close()
         if self._streams is None:
             self._streams = await asyncio.open_connection("127.0.0.1", self._port)
         reader, writer = self._streams
