@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import redis
-from processes import ROOT, Process, Processes, wait_for
+from processes import ROOT, Processes, wait_for
 from web_process import Web
 
 FOLDER = ROOT / "tests" / "openapi"
@@ -25,20 +25,13 @@ def test_schemathesis_finds_nothing(redis_client: redis.Redis, processes: Proces
     web.start()
     worker = processes.start("rq", "worker", "entries", "picking", "default", RQ_CONFIG="jobs.rq_config", TURNSTILE_SAMPLES="1")
     wait_for(lambda: redis_client.scard("rq:workers") == 1, 60, "the worker is there")
-    run = _fuzz(processes, tmp_path, web.url)
-    if run.ended(LIMIT_S) != 0 and not re.search(r"\d+ failure", run.output):
-        print(run.output)  # its own client lost a connection: that is no finding, but a second time it would be one
-        run = _fuzz(processes, tmp_path, web.url)
+    run = processes.start(
+        "sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path),
+        "schemathesis", "run", f"{web.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}",
+        "--seed", "1", "--max-examples", "4", "--request-timeout", "30", "--workers", "2", "--no-color", "--warnings", "off",
+    )  # fmt: skip
     assert run.ended(LIMIT_S) == 0, run.output
     cases = re.search(r"(\d+) generated", run.output)
     assert cases is not None and int(cases[1]) >= CASES, run.output
     assert web.process.runs
     assert worker.runs or worker.ended(1) == 0, "it may have been told to stop, which is one of the calls"
-
-
-def _fuzz(processes: Processes, folder: Path, url: str) -> Process:
-    return processes.start(
-        "sh", "-c", 'cd "$0" && exec "$@"', str(folder),
-        "schemathesis", "run", f"{url}/openapi.json", "--header", f"Authorization: Bearer {KEY}",
-        "--seed", "1", "--max-examples", "4", "--request-timeout", "30", "--workers", "2", "--no-color", "--warnings", "off",
-    )  # fmt: skip
