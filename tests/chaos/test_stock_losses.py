@@ -26,7 +26,7 @@ BACK_WITHIN_S = 15.0
 """Ten on a machine that has nothing else to do."""
 QUEUES = ("alpha", "beta")
 STOPS = (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL)
-ROUNDS = 6
+ROUNDS = 10
 """Of two stops each."""
 JOBS = 400
 LEASED_S = 3.0
