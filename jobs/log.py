@@ -6,14 +6,29 @@ The standard library's loggers (rq, uvicorn, httpx) go through the same lines.
 
 import logging
 import sys
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
+from rq.exceptions import StopRequested
+from rq.timeouts import BaseTimeoutException
 
 from jobs.settings import Settings
 from jobs.trace import add_trace_id
 
 QUIET = ("httpx", "httpcore", "rq.scripts", "rq_scheduler.scheduler", "uvicorn", "asyncio")
+
+INTERRUPTIONS = (StopRequested, BaseTimeoutException)
+"""What RQ's signal handlers raise, wherever the signal finds the process."""
+
+
+class Lines(logging.StreamHandler[TextIO]):
+    """Writes the lines. A stop or time limit that comes meanwhile goes on: the standard handler takes it for an error."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Called inside `emit`'s except clause."""
+        if isinstance(sys.exc_info()[1], INTERRUPTIONS):
+            raise
+        super().handleError(record)
 
 
 def configure(settings: Settings, *, process: str) -> None:
@@ -37,7 +52,7 @@ def configure(settings: Settings, *, process: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(settings.log_level)),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = Lines(sys.stderr)
     last = [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer]
     handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=last))
     root = logging.getLogger()
