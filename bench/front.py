@@ -18,6 +18,8 @@ import processes
 from peers import ENVIRON
 
 START_S = 60.0
+STAMP = b"server-timing: web;dur="
+"""With which an answer says how many milliseconds it took inside the web (stamped_web.py)."""
 
 
 @dataclass(frozen=True, slots=True)

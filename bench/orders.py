@@ -24,39 +24,47 @@ CONNECTIONS = 32
 SHOPPERS = 16
 ORDERS_A_KILL = 100
 WARM_UP = 300
+BACK_OFF_S = 0.02
 BY_RQ = str(Path(__file__).with_name("orders_by_rq.py"))
 
 
-async def load(port: int, n_orders: int) -> float:
-    """Sends the orders; returns how many a second were accepted."""
-    left, body = [uuid.uuid4().hex for _ in range(n_orders)], order()
+async def load(port: int, n_orders: int) -> tuple[float, int]:
+    """Sends the orders, each until it is accepted; returns how many a second were, and how many answers were 503."""
+    left, body, refused = [uuid.uuid4().hex for _ in range(n_orders)], order(), 0
 
     async def drive() -> None:
+        nonlocal refused
         connection = Connection(port)
         while left:
-            answer = await connection.post("/v1/orders", body, left.pop())
-            if answer.status != 202:
-                sys.exit(f"not accepted: {answer}")
+            key = left.pop()
+            while (answer := await connection.post("/v1/orders", body, key)).status != 202:
+                if answer.status != 503:
+                    sys.exit(f"not accepted: {answer}")
+                refused += 1
+                await asyncio.sleep(BACK_OFF_S)
         connection.close()
 
     started = time.perf_counter()
     await asyncio.gather(*(drive() for _ in range(CONNECTIONS)))
-    return n_orders / (time.perf_counter() - started)
+    return n_orders / (time.perf_counter() - started), refused
 
 
 async def compare(server: Server, rounds: int, n_orders: int) -> None:
     """Rounds that alternate; prints each, the medians and their ratio."""
     with serving(server.url) as ours, serving(server.url, BY_RQ) as theirs:
         rates: dict[str, list[float]] = {"ours": [], "RQ in threads": []}
+        n_refused = 0
         for port in (ours, theirs):
             await load(port, WARM_UP)
         for _ in range(rounds):
             for name, port in zip(rates, (ours, theirs), strict=True):
                 server.empty()
-                rates[name].append(await load(port, n_orders))
+                rate, refused = await load(port, n_orders)
+                rates[name].append(rate)
+                n_refused += refused
     for name, found in rates.items():
         print(f"{name:14} {statistics.median(found):8,.0f} orders/s   rounds: {', '.join(f'{rate:,.0f}' for rate in found)}")
-    print(f"ratio {statistics.median(rates['ours']) / statistics.median(rates['RQ in threads']):.1f}")
+    print(f"ratio {statistics.median(rates['ours']) / statistics.median(rates['RQ in threads']):.1f}, {n_refused} answers of 503")
 
 
 async def torment(server: Server, kills: int) -> None:
@@ -75,7 +83,7 @@ async def torment(server: Server, kills: int) -> None:
                     if status not in (202, 503):
                         sys.exit(f"neither accepted nor refused for now: {answer}")
                     if status == 503:
-                        await asyncio.sleep(0.02)
+                        await asyncio.sleep(BACK_OFF_S)
                 told.append(answer.body.partition(b'"id":"')[2].partition(b'"')[0].decode())
 
         shoppers = [asyncio.create_task(shop()) for _ in range(SHOPPERS)]

@@ -2,7 +2,8 @@
 
 First orders are sent at the pace at which they are taken, and it is measured how many a second reach their end. Then ten times
 as many arrive, on a clock of their own, whatever becomes of those before them, and a trickle of entries beside them; an answer's
-time counts from the instant at which its request was due. Fails when an answer is none of 202, 429 and 503, when a request gets
+time counts from the instant at which its request was due; beside it stands the time within the web process (stamped_web.py),
+and how late the client itself was. Fails when an answer is none of 202, 429 and 503, when a request gets
 none, when an accepted order does not reach its end, or when orders are not taken again soon after. The web, the workers, Redis
 and the client share the cores.
 """
@@ -19,7 +20,7 @@ from contextlib import ExitStack
 
 import redis
 import uvloop
-from front import Connection, order, running, serving
+from front import STAMP, Connection, order, running, serving
 from server import Server, about
 
 from jobs import keys
@@ -45,7 +46,8 @@ class Arrivals:
         self._idle: list[Connection] = []
         self._made = 0
         self.unsent = 0
-        self.answers: list[tuple[str, int, float]] = []
+        self.answers: list[tuple[str, int, float, float]] = []
+        self.late: list[float] = []
         self.accepted: list[str] = []
 
     async def arrive(self, path: str, per_s: float, seconds: float) -> None:
@@ -72,6 +74,7 @@ class Arrivals:
         else:
             self._made += 1
             connection = Connection(self._port)
+        self.late.append(time.perf_counter() - due_at)
         key = uuid.uuid4().hex
         content = body if path == "/v1/orders" else f'{{"gate":"bench","event_id":"{key}"}}'.encode()
         try:
@@ -79,7 +82,8 @@ class Arrivals:
         except (OSError, asyncio.IncompleteReadError) as error:
             sys.exit(f"no answer: {error!r}")
         self._idle.append(connection)
-        self.answers.append((path, answer.status, time.perf_counter() - due_at))
+        inside_s = float(answer.head.partition(STAMP)[2].partition(b"\r")[0]) / 1_000
+        self.answers.append((path, answer.status, time.perf_counter() - due_at, inside_s))
         if answer.status == 202 and path == "/v1/orders":
             self.accepted.append(answer.body.partition(b'"id":"')[2].partition(b'"')[0].decode())
         return answer.status
@@ -136,13 +140,25 @@ async def recovery(arrivals: Arrivals) -> float:
     sys.exit(f"no order was taken quickly within {RECOVERY_LIMIT_S:g} s of the end")
 
 
-def show(answers: Sequence[tuple[str, int, float]], seconds: float) -> None:
-    """A line for each path and status."""
+def show(arrivals: Arrivals, seconds: float) -> None:
+    """A line for each path and status: the client's time, in brackets the web's part of it, and the client's lateness."""
+    answers = arrivals.answers
     for (path, status), count in sorted(Counter(answer[:2] for answer in answers).items()):
-        took = sorted(took_s for where, what, took_s in answers if (where, what) == (path, status))
-        at = {share: took[min(len(took) - 1, int(len(took) * share))] * 1_000 for share in (0.5, 0.99, 1)}
-        shown = "   ".join(f"{name} {at[share]:6.1f} ms" for name, share in (("p50", 0.5), ("p99", 0.99), ("longest", 1)))
+        times = [answer[2:] for answer in answers if answer[:2] == (path, status)]
+        took, inside = _quantiles([seen_s for seen_s, _ in times]), _quantiles([web_s for _, web_s in times])
+        shown = "   ".join(f"{name} {took[name]:6.1f} ms ({inside[name]:.1f})" for name in took)
         print(f"{path:12} {status}  {count / seconds:8,.0f}/s   {shown}", flush=True)
+    print("client late by", "   ".join(f"{name} {late:.1f} ms" for name, late in _quantiles(arrivals.late).items()))
+    if arrivals.unsent:
+        print(f"{arrivals.unsent:,} found all {MAX_CONNECTIONS} connections busy and were not sent")
+
+
+def _quantiles(seconds: Sequence[float]) -> dict[str, float]:
+    found = sorted(seconds)
+    return {
+        name: found[min(len(found) - 1, int(len(found) * share))] * 1_000
+        for name, share in (("p50", 0.5), ("p99", 0.99), ("longest", 1))
+    }
 
 
 async def run(server: Server, seconds: float, times: float) -> None:
@@ -151,7 +167,8 @@ async def run(server: Server, seconds: float, times: float) -> None:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         carrier = stack.enter_context(serving(server.url, *CARRIER, f"{folder}/effects"))
         settings = {"CARRIER_URL": f"http://127.0.0.1:{carrier}", "TURNSTILE_MAX_QUEUE_AGE_S": str(MAX_AGE_S)}
-        port = stack.enter_context(serving(server.url, **settings))
+        settings["TURNSTILE_KEEP_ALIVE_S"] = "600"  # a connection that idles must not be closed just when it is used again
+        port = stack.enter_context(serving(server.url, "-m", "stamped_web", **settings))
         stack.enter_context(running(server.url, "-m", *WORKERS, RQ_CONFIG="jobs.rq_config", **settings))
         stack.enter_context(running(server.url, "-m", "scheduler", **settings))
         rate = await capacity(port, server.client)
@@ -161,16 +178,14 @@ async def run(server: Server, seconds: float, times: float) -> None:
         started = time.perf_counter()
         await asyncio.gather(*(arrivals.arrive(path, per_s, seconds) for path, per_s in loads))
         took = time.perf_counter() - started
-        show(arrivals.answers, took)
-        if arrivals.unsent:
-            print(f"{arrivals.unsent:,} found all {MAX_CONNECTIONS} connections busy and were not sent")
+        show(arrivals, took)
         recovered_s = await recovery(arrivals)
         await until_done(server.client, arrivals.accepted)
         print(f"orders were taken again after {recovered_s:.1f} s; all {len(arrivals.accepted):,} accepted reached their end")
-        strange = {status for _path, status, _took_s in arrivals.answers} - {202, 429, 503}
+        strange = {status for _path, status, *_times in arrivals.answers} - {202, 429, 503}
         if strange:
             sys.exit(f"answers that must not be: {strange}")
-        if 503 not in {status for _path, status, _took_s in arrivals.answers}:
+        if 503 not in {status for _path, status, *_times in arrivals.answers}:
             sys.exit("nothing was shed: the load was no overload")
 
 

@@ -43,7 +43,11 @@ class Server:
 
     def _start(self) -> None:
         self._process = subprocess.Popen(
-            self._command, stdout=subprocess.DEVNULL, stdin=subprocess.DEVNULL, preexec_fn=end_with_parent()
+            self._command,
+            stdout=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Linux shares the processors out by session: in ours it would share with the clients
+            preexec_fn=end_with_parent(),
         )
         deadline = time.monotonic() + START_LIMIT_S
         while True:

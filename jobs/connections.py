@@ -142,7 +142,7 @@ def connect_async(url: str, *, max_connections: int = MAX_ASYNC_CONNECTIONS) -> 
 
     Only a broken connection is tried again once, as every pooled one is after a restart of Redis.
     """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
+    pool = _Line.from_url(
         url,
         max_connections=max_connections,
         timeout=POOL_WAIT_S,
@@ -151,6 +151,33 @@ def connect_async(url: str, *, max_connections: int = MAX_ASYNC_CONNECTIONS) -> 
     )
     pool.connection_class = type("Connection", (_Packing, pool.connection_class), {})
     return redis.asyncio.Redis(connection_pool=pool)
+
+
+class _Line(redis.asyncio.BlockingConnectionPool):
+    """redis-py's pool, but who has waited longest is served next: its own lets the latest overtake whom it has just woken,
+    and of 64 that waited for 10 connections some waited ten times as long as most."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._free = asyncio.Semaphore(self.max_connections)
+
+    async def get_connection(self, *_args: Any, **_options: Any) -> redis.asyncio.Connection:
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self._free.acquire()
+        except TimeoutError:
+            raise redis.exceptions.ConnectionError("no connection has become free") from None
+        connection = self.get_available_connection()
+        try:
+            await self.ensure_connection(connection)
+        except BaseException:
+            await self.release(connection)
+            raise
+        return connection
+
+    async def release(self, connection: redis.asyncio.Connection) -> None:
+        await redis.asyncio.ConnectionPool.release(self, connection)  # past the lock of the one in between
+        self._free.release()
 
 
 class _Packing:

@@ -296,7 +296,7 @@ API_KEYS_USED = "turnstile:api-keys:used"
 
 
 def signed(key_id: str, message_id: str) -> str:
-    """string, empty: a signed request that was taken, so that it is taken once. The web; expires when its signature does, after
+    """string, random: a signed request that was taken, so that it is taken once. The web; expires when its signature does, after
     10 minutes at most."""
     return f"turnstile:signed:{key_id}:{message_id}"
 
@@ -388,5 +388,5 @@ STOCK_PREFIX = "turnstile:stock:"
 or consume. A SKU without the key is not tracked."""
 
 IDEMPOTENCY_PREFIX = "turnstile:idempotency:"
-"""prefix of `idempotency:<sha256 of client and key>`: hash `fingerprint order_id answer`; accept.lua.
+"""prefix of `idempotency:<sha256 of client and key>`: string `<fingerprint of the body> <order id> <answer>`; accept.lua.
 Expires after `idempotency_ttl_s`."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
+from jobs import crash_points
 from jobs import setting_values as values
 from jobs.errors import BadSettings, SettingProblem
 from jobs.opening import OpeningHours, read_capacity
@@ -87,6 +88,8 @@ class Settings:
     dead_letters_max_age_s: Annotated[float, values.number(0, 10**9)] = 0.0
     reconcile_after_s: Annotated[float, values.number(1, 86_400)] = 10.0
     hirefire_token: Annotated[str, str] = ""
+    # tests
+    crash_at: Annotated[crash_points.CrashAt | None, crash_points.parse] = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "Settings":

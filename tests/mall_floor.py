@@ -11,8 +11,9 @@ import redis
 from asking import Ask
 
 from jobs import keys
+from jobs.errors import IdempotencyMismatch
 from jobs.mall import accepting, order_store, stock
-from jobs.mall.accepting import Accepted
+from jobs.mall.accepting import Accepted, Sent
 from jobs.mall.orders import ENDED, TRANSITIONS, OrderRequest, OrderView, Status
 from jobs.mall.stock import Stock
 from jobs.settings import Settings
@@ -35,11 +36,11 @@ class Floor:
         request = msgspec.convert({"lines": wanted, **fields}, OrderRequest)
         at = time.time() if now is None else now
         sent_under = key or f"key-{next(self._numbers)}"
-        return self._ask(
-            lambda client: accepting.accept(
-                client, request, client_name=sender, key=sent_under, settings=self._settings, now=at, trace="t"
-            )
-        )
+        sent = Sent(request, sender, sent_under, "t")
+        [outcome] = self._ask(lambda client: accepting.accept(client, [sent], settings=self._settings, now=at))
+        if isinstance(outcome, IdempotencyMismatch):
+            raise outcome
+        return outcome
 
     def order(self, *lines: tuple[str, int], **fields: Any) -> str:
         """Sends an order; returns its id."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import httpx
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from jobs.settings import Settings
 from web.app import create_app
@@ -37,3 +37,35 @@ def serving(settings: Settings, app: ASGIApp | None = None) -> Iterator[httpx.Cl
         server.should_exit = True
         thread.join(30)
         listener.close()
+
+
+TWICE = [("x-unusual", "1"), ("x-unusual", "1")]
+"""A request with these headers is the application's, not the express lane's."""
+DIFFERING = {"date", "traceparent", "connection"}
+"""The last: whether a refusal comes before the body's end, which closes the connection, is a matter of time."""
+
+
+class Counted:
+    """The application, and how many requests have come to it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self.requests = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.requests += scope["type"] == "http"
+        await self._app(scope, receive, send)
+
+
+@contextlib.contextmanager
+def counted(settings: Settings) -> Iterator[tuple[httpx.Client, Counted]]:
+    """A client of an application that counts."""
+    app = Counted(create_app(settings))
+    with serving(settings, app) as http:
+        yield http, app
+
+
+def seen(answer: httpx.Response) -> tuple[int, dict[str, str], bytes]:
+    """What has to be alike, whoever answers."""
+    assert {"date", "traceparent"} <= answer.headers.keys()
+    return answer.status_code, {name: value for name, value in answer.headers.items() if name not in DIFFERING}, answer.content

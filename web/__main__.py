@@ -14,7 +14,7 @@ import uvicorn
 from starlette.applications import Starlette
 from uvicorn.supervisors import Multiprocess
 
-from jobs import connections, log
+from jobs import connections, crash_points, log
 from jobs.errors import TurnstileError
 from jobs.settings import Settings, current
 from web.app import create_app
@@ -33,6 +33,7 @@ def make_app() -> Starlette:
     if parent is not None:
         threading.Thread(target=_stop_after, args=(parent.join,), daemon=True).start()
     log.configure(current(), process="web")
+    crash_points.arm(current().crash_at)
     app = create_app(current())
     gc.collect()
     gc.freeze()  # what is imported stays: no collection walks through it again, which would stop all requests for 30 ms

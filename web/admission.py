@@ -5,9 +5,10 @@ steps of accepted orders are never refused: their jobs are made by scripts insid
 """
 
 import asyncio
+import math
 import random
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TypeVar
@@ -16,13 +17,17 @@ import redis
 import redis.asyncio
 from starlette.concurrency import run_in_threadpool
 
-from jobs import connections, log
+from jobs import connections, keys, log
 from jobs.errors import Refused
 from jobs.mall import counting, steps
+from jobs.mall.orders import Status
 from jobs.queue import overview
 from jobs.queue.priorities import base
 from jobs.settings import Settings
+from web.backlog import Backlog, Stage
+from web.lag import Lag
 from web.pulse import PATIENCE_S, Pulse
+from web.waiting import Waiting
 
 SAMPLE_S = 1.0
 BUSY_RETRY_S = (1, 3)
@@ -43,17 +48,23 @@ class Kind(StrEnum):
     JOBS = "jobs"
 
 
-MAX_WAITING = {Kind.ENTRIES: 256, Kind.ORDERS: 64, Kind.JOBS: 32}
-"""Requests of a kind that may wait for Redis at once in a process: as many as it answers within some tens of milliseconds."""
+WAITING = {Kind.ENTRIES: (64, 256), Kind.ORDERS: (16, 64), Kind.JOBS: (8, 32)}
+"""Requests of a kind that may wait for Redis at once in a process: so many always, so many while they are answered in time."""
+LATE_S = {Kind.ENTRIES: 0.03, Kind.ORDERS: 0.015, Kind.JOBS: 0.015}
+"""While work is refused anyway, what may have waited longer than that before it was seen is refused too: never accepted late."""
 ORDER_TASKS = (steps.start, steps.pick_batch, steps.pick, steps.pack, steps.deliver)
+
+UNPACKED = (Status.ACCEPTED, Status.PICKING, Status.PACKING)
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """The system's load: age of the oldest ready job by queue, and the used share of Redis' memory (0 without a limit)."""
+    """The system's load: age of the oldest ready job by queue, the used share of Redis' memory (0 without a limit), and how
+    many more orders would be worked off within the limit of age."""
 
     ages_s: Mapping[str, float]
     memory_share: float
+    room: float = math.inf
 
 
 CALM = Load({}, 0.0)
@@ -84,6 +95,10 @@ def _concerns(kind: Kind, queue: str) -> bool:
     return (queue == counting.count.queue) == (kind is Kind.ENTRIES)
 
 
+def _refused(reason: str, retry_s: tuple[int, int]) -> Refused:
+    return Refused(f"{reason}; nothing of this request was accepted", random.randint(*retry_s))
+
+
 class Admission:
     """Samples the load once a second and answers from the last sample; bounds who waits for Redis, and how long."""
 
@@ -93,16 +108,31 @@ class Admission:
         self._settings = settings
         self._load = CALM
         self._refused: dict[Kind, str] = {}
-        self._waiting = dict.fromkeys(Kind, 0)
+        self._lag, self._backlog = Lag(), Backlog()
+        self._taken = 0  # orders since the last sample
+        self._waiting = {kind: Waiting(*bounds) for kind, bounds in WAITING.items()}
+
+    @property
+    def refused(self) -> Mapping[Kind, str]:
+        """The work that is not admitted by the last sample, and why."""
+        return self._refused
 
     def check(self, kind: Kind) -> None:
         """Raises RedisAway when Redis does not answer, Refused when new work of this kind is not admitted. Cheap."""
         self.pulse.check()
         if kind in self._refused:
-            raise Refused(f"{self._refused[kind]}; nothing of this request was accepted", random.randint(*LOADED_RETRY_S))
-        if self._waiting[kind] >= MAX_WAITING[kind]:
-            reason = f"{MAX_WAITING[kind]} {kind} are being accepted right now; nothing of this request was accepted"
-            raise Refused(reason, random.randint(*BUSY_RETRY_S))
+            raise self._overload(self._refused[kind], LOADED_RETRY_S)
+        if kind is Kind.ORDERS and self._taken >= self._load.room:
+            raise self._overload("more orders wait than are worked off in time", LOADED_RETRY_S)
+        now = time.monotonic()
+        if limit := self._waiting[kind].full(now):
+            raise self._overload(f"{limit} {kind} are being accepted right now", BUSY_RETRY_S)
+        if self._lag.late_s(now) > LATE_S[kind]:
+            raise _refused("this process is behind with its work", BUSY_RETRY_S)
+
+    def _overload(self, reason: str, retry_s: tuple[int, int]) -> Refused:
+        self._lag.watch()  # being late alone is no overload: a slow machine would refuse its only client
+        return _refused(reason, retry_s)
 
     async def carry(self, kind: Kind, work: Callable[[], Awaitable[Result]]) -> Result:
         """Does the work in Redis within PATIENCE_S. Raises what `check` and the work raise, and RedisAway when it took longer."""
@@ -123,11 +153,12 @@ class Admission:
     def begin(self, kind: Kind) -> None:
         """Notes that a request waits for Redis. Raises what `check` raises."""
         self.check(kind)
-        self._waiting[kind] += 1
+        self._waiting[kind].begin(time.monotonic())
+        self._taken += kind is Kind.ORDERS
 
     def end(self, kind: Kind, failed: Exception | None) -> None:
         """Notes that it waits no more."""
-        self._waiting[kind] -= 1
+        self._waiting[kind].end(time.monotonic())
         # The next sample would say so a second later. Redis 6.2 wraps what a script met.
         if isinstance(failed, redis.exceptions.OutOfMemoryError) or " -OOM" in str(failed):
             self._judge(replace(self._load, memory_share=1.0))
@@ -138,7 +169,9 @@ class Admission:
         try:
             while True:
                 try:
+                    taken = self._taken
                     self._judge(await run_in_threadpool(self._sample))
+                    self._taken -= taken  # those are in the sample, which may count some of the others twice for a second
                 except connections.AWAY:
                     logger.debug("load not sampled, Redis is away")
                 except Exception:
@@ -159,7 +192,23 @@ class Admission:
             logger.info("new work is taken again", kind=kind)
 
     def _sample(self) -> Load:
-        ages = {queue.name: queue.oldest_age_s for queue in overview.queues(self._client, time.time()) if not queue.paused}
+        now = time.time()
+        queues = overview.queues(self._client, now)
+        ages = {queue.name: queue.oldest_age_s for queue in queues if not queue.paused}
         memory = self._client.info("memory")
         limit = memory.get("maxmemory", 0)
-        return Load(ages, memory["used_memory"] / limit if limit else 0.0)
+        unpacked = sum(self._client.zcard(keys.STATUS_PREFIX + status) for status in UNPACKED)
+        stages = {
+            "packed": Stage(unpacked, _passed(queues, steps.pack.queue)),
+            "delivered": Stage(unpacked + _waiting(queues, steps.deliver.queue), _passed(queues, steps.deliver.queue)),
+        }
+        room = self._backlog.room(stages, now, self._settings.max_queue_age_s)
+        return Load(ages, memory["used_memory"] / limit if limit else 0.0, room)
+
+
+def _passed(queues: Sequence[overview.QueueInfo], name: str) -> int:
+    return sum(queue.finished for queue in queues if base(queue.name) == name)
+
+
+def _waiting(queues: Sequence[overview.QueueInfo], name: str) -> int:
+    return sum(queue.depth for queue in queues if base(queue.name) == name)

@@ -23,6 +23,8 @@ from web.state import state
 
 NDJSON = "application/x-ndjson"
 DEFAULT_SPAN = timedelta(days=1)
+FIRST, LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+"""What a series may be asked for: a day before and a day behind it are still instants."""
 PATH = "/v1/entries"
 LOCATION = "/v1/footfall/summary"
 JSON = "application/json"
@@ -74,7 +76,10 @@ def _instant(name: str, text: str | None, default: datetime) -> datetime:
         moment = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
     except ValueError:
         raise InvalidField(name, "must be RFC 3339, as in 2026-11-21T10:00:00Z") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    if not FIRST <= moment < LAST:
+        raise InvalidField(name, f"must lie between {FIRST:%Y} and {LAST:%Y}")
+    return moment
 
 
 RFC3339 = {"type": "string", "anyOf": [{"format": "date-time"}, {"format": "date"}]}

@@ -68,13 +68,16 @@ async def post_job(request: Request) -> Response:
     body = await read_json(request, JobRequest)
     now = time.time()
     due = due_at(body.countdown_s, body.at, now)
-    state(request).admission.check(Kind.JOBS)
+    here = state(request)
     options = {name: getattr(body, name) for name in ("queue", "priority", "expires_s") if getattr(body, name) is not None}
-    client = state(request).redis
-    task = await catalogue.find_async(client, body.task)
-    job_id = None if body.unique_key is None else unique_id(task.name, body.unique_key)
-    job = task.build(task.options(**options).defaults, body.args, body.kwargs, job_id=job_id, now=now, due_at=due)
-    job_id, created = await place_async(client, job, now=now, due_at=due)
+
+    async def place() -> tuple[str, bool]:
+        task = await catalogue.find_async(here.redis, body.task)
+        job_id = None if body.unique_key is None else unique_id(task.name, body.unique_key)
+        job = task.build(task.options(**options).defaults, body.args, body.kwargs, job_id=job_id, now=now, due_at=due)
+        return await place_async(here.redis, job, now=now, due_at=due)
+
+    job_id, created = await here.admission.carry(Kind.JOBS, place)
     return answer(JobCreated(job_id, created), 202, {"Location": f"/v1/jobs/{job_id}"})
 
 

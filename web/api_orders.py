@@ -13,9 +13,9 @@ from starlette.responses import Response
 
 from jobs import trace
 from jobs.access.scopes import Scope
-from jobs.errors import InvalidField, Malformed
-from jobs.mall import accepting, order_store, stock
-from jobs.mall.accepting import MAX_KEY
+from jobs.errors import IdempotencyMismatch, InvalidField, Malformed
+from jobs.mall import order_store, stock
+from jobs.mall.accepting import MAX_KEY, Accepted, Sent
 from jobs.mall.order_store import OrderPage
 from jobs.mall.orders import (
     ENDED,
@@ -40,6 +40,7 @@ from web.problems import InvalidFields
 from web.state import State, state
 from web.streams import event_stream
 
+PATH = "/v1/orders"
 KEY = re.compile(r'"(?P<quoted>[ !#-\[\]-~]+)"|(?P<bare>[!#-~]+)')
 """What RFC 8941 allows in a string, and as much of it as needs no quotes."""
 
@@ -53,20 +54,13 @@ class StockRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 async def post_order(request: Request) -> Response:
     """Accept an order. Same key and body: the same answer again; same key, other body: 422."""
     here = state(request)
-    key = _idempotency_key(request)
+    key = idempotency_key(request.headers.get("idempotency-key", ""))
     order = await _read_order(request, here)
-    accept = partial(
-        accepting.accept,
-        here.redis,
-        order,
-        client_name=request.scope.get("client_name", ""),
-        key=key,
-        settings=here.settings,
-        now=time.time(),
-        trace=trace.current(),
-    )
-    accepted = await here.admission.carry(Kind.ORDERS, accept)
-    headers = {"Location": f"/v1/orders/{accepted.order_id}"}
+    sent = Sent(order, request.scope.get("client_name", ""), key, trace.current())
+    [accepted] = await here.admission.carry(Kind.ORDERS, partial(here.orders.submit, [sent]))
+    if isinstance(accepted, IdempotencyMismatch):
+        raise accepted
+    headers = {"Location": location(accepted)}
     if accepted.replayed:
         headers["Idempotency-Replayed"] = "true"
     return Response(accepted.answer, 202, media_type="application/json", headers=headers)
@@ -89,8 +83,14 @@ async def _read_order(request: Request, here: State) -> OrderRequest:
     return order
 
 
-def _idempotency_key(request: Request) -> str:
-    header = request.headers.get("idempotency-key", "").strip()
+def location(accepted: Accepted) -> str:
+    """Where the order can be looked at."""
+    return f"{PATH}/{accepted.order_id}"
+
+
+def idempotency_key(header: str) -> str:
+    """The key in the header. Raises Malformed."""
+    header = header.strip()
     if not header:
         raise Malformed("the Idempotency-Key header is missing: send one unique to this order, and the same again on a retry")
     found = KEY.fullmatch(header)
@@ -180,7 +180,7 @@ CANCEL_ORDERS = (Scope.ORDERS, Scope.OPS_WRITE)
 OPERATIONS = (
     Operation(
         "POST",
-        "/v1/orders",
+        PATH,
         post_order,
         request=OrderRequest,
         response=OrderView,
@@ -190,7 +190,7 @@ OPERATIONS = (
         headers=("Location", "Idempotency-Replayed"),
         examples={"application/json": examples.ORDER},
     ),
-    Operation("GET", "/v1/orders", list_orders, response=OrderPage, parameters=(STATUS, *PAGE), scopes=SEE_ORDERS),
+    Operation("GET", PATH, list_orders, response=OrderPage, parameters=(STATUS, *PAGE), scopes=SEE_ORDERS),
     Operation("GET", "/v1/orders/{id}", get_order, response=OrderView, scopes=SEE_ORDERS),
     Operation("GET", "/v1/orders/{id}/events", order_events, response_media_types=("text/event-stream",), scopes=SEE_ORDERS),
     Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip, response_media_types=SLIPS, scopes=SEE_ORDERS),

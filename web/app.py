@@ -10,7 +10,8 @@ from starlette.middleware import Middleware
 from starlette.routing import Mount, Route
 
 from jobs import connections
-from jobs.mall import entries, tasks
+from jobs.mall import accepting, entries, tasks
+from jobs.mall.orders import MAX_LINES
 from jobs.queue import dead_letters
 from jobs.settings import Settings, current
 from web import (
@@ -27,6 +28,7 @@ from web import (
     api_workers,
     docs,
     express,
+    gate,
     metrics,
     openapi,
     page,
@@ -35,7 +37,7 @@ from web import (
 from web.admission import Admission
 from web.coalescer import Coalescer
 from web.dashboard import dashboard_app
-from web.gate import Gate
+from web.express_calls import CALLS
 from web.keyring import Keyring
 from web.live import Live
 from web.operation import Operation
@@ -46,6 +48,8 @@ from web.security import Security
 from web.state import State
 from web.trace import Trace
 
+MAX_ENTRIES = 2_000
+"""So many share a script at most."""
 OPERATIONS: tuple[Operation, ...] = (
     *api_entries.OPERATIONS,
     *api_alerts.OPERATIONS,
@@ -76,7 +80,7 @@ def create_app(settings: Settings | None = None) -> Starlette:
         background = [asyncio.create_task(here.admission.run()), asyncio.create_task(here.live.run())]
         background += [asyncio.create_task(keyring.run())] if keyring else []
         try:
-            yield {express.STATE: express.Express(here, keyring)}
+            yield {express.STATE: express.Express(here, keyring, CALLS), gate.STATE: gate.Gate(here.admission)}
         finally:
             here.live.close()
             for task in background:
@@ -95,7 +99,6 @@ def create_app(settings: Settings | None = None) -> Starlette:
             *page.routes(),
         ],
         middleware=[
-            Middleware(Gate, here.admission),
             Middleware(Trace),
             Middleware(Security, keyring, OPERATIONS, settings.max_body_bytes),
             *([Middleware(Limited, here.rate_limits)] if settings.rate_limits else []),
@@ -113,7 +116,10 @@ def _state(settings: Settings, url: str) -> State:
         settings=settings,
         redis=client,
         sync_redis=sync_client,
-        coalescer=Coalescer(lambda batch, now: entries.ingest(client, batch, settings=settings, now=now)),
+        coalescer=Coalescer(lambda batch, now: entries.ingest(client, batch, settings=settings, now=now), MAX_ENTRIES),
+        orders=Coalescer(
+            lambda batch, now: accepting.accept(client, batch, settings=settings, now=now), MAX_LINES, accepting.n_lines
+        ),
         admission=Admission(client, sync_client, settings),
         rate_limits=RateLimits(client, settings.rate_limits),
         live=Live(client),

@@ -1,6 +1,6 @@
 """What an operator must know first. Pure: from what was read to the banners, the worst on top."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -8,7 +8,7 @@ from jobs.mall import alerts
 from jobs.queue.breaker import Circuit
 from jobs.queue.priorities import served
 from jobs.settings import Settings
-from web.admission import Kind, Load, refusal
+from web.admission import Kind
 from web.html import span
 from web.operations import Operations
 
@@ -32,9 +32,12 @@ REDIS_AWAY = Banner(
 )
 
 
-def banners(operations: Operations, settings: Settings) -> list[Banner]:
-    """All banners that hold now: first what stands still, then what somebody should look at, then what is good to know."""
-    return [*_alarms(operations), *_refusals(operations, settings), *_others(operations, settings)]
+def banners(operations: Operations, settings: Settings, refused: Mapping[Kind, str]) -> list[Banner]:
+    """All banners that hold now: first what stands still, then what somebody should look at, then what is good to know.
+
+    `refused` is the new work that is not admitted, and why.
+    """
+    return [*_alarms(operations), *_refusals(refused), *_others(operations, settings)]
 
 
 def _alarms(operations: Operations) -> Iterator[Banner]:
@@ -53,13 +56,10 @@ def _alarms(operations: Operations) -> Iterator[Banner]:
         yield Banner("alarm", f"No worker serves {len(more):,} more queues", f"{_waits(sum(q.depth for q in more), 'job')}.")
 
 
-def _refusals(operations: Operations, settings: Settings) -> Iterator[Banner]:
-    share = operations.memory_bytes / operations.max_memory_bytes if operations.max_memory_bytes else 0.0
-    load = Load({queue.name: queue.oldest_age_s for queue in operations.queues if not queue.paused}, share)
+def _refusals(refused: Mapping[Kind, str]) -> Iterator[Banner]:
     for kind in (Kind.ENTRIES, Kind.ORDERS):
-        reason = refusal(kind, load, max_age_s=settings.max_queue_age_s, max_share=settings.max_memory_share)
-        if reason is not None:
-            advice = f"{reason}. What was accepted is worked off; start more workers or give Redis more memory."
+        if kind in refused:
+            advice = f"{refused[kind]}. What was accepted is worked off; start more workers or give Redis more memory."
             yield Banner("alarm", f"New {kind} are refused", advice)
 
 

@@ -8,50 +8,51 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
-from jobs.mall.entries import Entry
-
-MAX_BATCH = 2_000
-"""Events a script: one that took long would hold up everybody."""
 MAX_IN_FLIGHT = 2
 """With two, Redis has the next batch while the answer to the last one is on its way."""
 
-Ingest = Callable[[Sequence[Entry], float], Awaitable[list[bool]]]
-Answer = asyncio.Future[list[bool]]
+Item = TypeVar("Item")
+Outcome = TypeVar("Outcome")
+Told = TypeVar("Told", contravariant=True)
+Write = Callable[[Sequence[Item], float], Awaitable[list[Outcome]]]
 
 
-class Waiter(Protocol):
+class Waiter(Protocol[Told]):
     """What waits for an answer: a future, or the little of one that is needed here."""
 
     def done(self) -> bool:
         """Whether it does not wait any more."""
 
-    def set_result(self, result: list[bool], /) -> None:
-        """Which of its entries were new."""
+    def set_result(self, result: Told, /) -> None:
+        """What became of its items."""
 
     def set_exception(self, exception: Exception, /) -> None:
         """The error of the round trip that carried them."""
 
 
-class Coalescer:
-    """Gathers entries of concurrent requests. `ingest(entries, now)` writes a batch and tells which were new."""
+class Coalescer(Generic[Item, Outcome]):
+    """Gathers what concurrent requests bring. `write(items, now)` writes a batch and tells what became of each item.
 
-    def __init__(self, ingest: Ingest) -> None:
-        self._ingest = ingest
-        self._waiting: deque[tuple[Sequence[Entry], Waiter]] = deque()
+    A batch has the weight of `most` at most, or one request: a script that took long would hold up everybody.
+    """
+
+    def __init__(self, write: Write[Item, Outcome], most: int, weigh: Callable[[Sequence[Item]], int] = len) -> None:
+        self._write, self._most, self._weigh = write, most, weigh
+        self._waiting: deque[tuple[Sequence[Item], Waiter[list[Outcome]]]] = deque()
         self._flying: set[asyncio.Task[None]] = set()
         self._due = False
 
-    def submit(self, entries: Sequence[Entry]) -> Answer:
-        """Writes the entries; True for each that was new. The future has the error of the round trip that carried them."""
-        done: Answer = asyncio.get_running_loop().create_future()
-        self.carry(entries, done)
+    def submit(self, items: Sequence[Item]) -> asyncio.Future[list[Outcome]]:
+        """Writes the items. The future has what became of each, or the error of the round trip that carried them."""
+        done: asyncio.Future[list[Outcome]] = asyncio.get_running_loop().create_future()
+        self.carry(items, done)
         return done
 
-    def carry(self, entries: Sequence[Entry], done: Waiter) -> None:
+    def carry(self, items: Sequence[Item], done: Waiter[list[Outcome]]) -> None:
         """The same for what waits in its own way."""
-        self._waiting.append((entries, done))
+        self._waiting.append((items, done))
         if not self._due and len(self._flying) < MAX_IN_FLIGHT:
             self._due = True
             asyncio.get_running_loop().call_soon(self._start)  # the other requests of this tick join
@@ -67,24 +68,23 @@ class Coalescer:
         self._flying.discard(task)
         self._start()
 
-    def _next_batch(self) -> list[tuple[Sequence[Entry], Waiter]]:
+    def _next_batch(self) -> list[tuple[Sequence[Item], Waiter[list[Outcome]]]]:
         batch = [self._waiting.popleft()]
-        size = len(batch[0][0])
-        while self._waiting and size + len(self._waiting[0][0]) <= MAX_BATCH:
+        weight = self._weigh(batch[0][0])
+        while self._waiting and (weight := weight + self._weigh(self._waiting[0][0])) <= self._most:
             batch.append(self._waiting.popleft())
-            size += len(batch[-1][0])
         return batch
 
-    async def _carry(self, batch: list[tuple[Sequence[Entry], Waiter]]) -> None:
+    async def _carry(self, batch: list[tuple[Sequence[Item], Waiter[list[Outcome]]]]) -> None:
         try:
-            fresh = await self._ingest([entry for entries, _ in batch for entry in entries], time.time())
+            outcomes = await self._write([item for items, _ in batch for item in items], time.time())
         except Exception as error:  # noqa: BLE001  handed to the requests that the round trip carried
             for _, done in batch:
                 if not done.done():
                     done.set_exception(error)
             return
         start = 0
-        for entries, done in batch:
+        for items, done in batch:
             if not done.done():
-                done.set_result(fresh[start : start + len(entries)])
-            start += len(entries)
+                done.set_result(outcomes[start : start + len(items)])
+            start += len(items)

@@ -15,7 +15,8 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from jobs.settings import current
-from web import head
+from web import gate, head
+from web.gate import Gate
 from web.head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES
 from web.refusal import Refusal
 
@@ -54,6 +55,7 @@ class Edge(HttpToolsProtocol):
         self._timeout_s, self._idle_s = settings.client_timeout_s, settings.keep_alive_s
         self._max_connections = settings.max_connections
         self._app, self.app = self.app, self._run
+        self._gate: Gate | None = self.app_state.get(gate.STATE)
         self._timer: asyncio.TimerHandle | None = None
         self._deadline = self._write_deadline = self._abort_at = math.inf
         self._deaf = self._lingering = self._stopping = self._in_body = self._begun = self._keeps = False
@@ -230,6 +232,8 @@ class Edge(HttpToolsProtocol):
         name = name.lower()
         if name == b"host":
             self._hosts += 1
+            if not head.is_host(value):
+                raise Refusal(400, "Host: a name or an address is needed, and at most a port")
         elif name == b"expect" and value.lower() == b"100-continue":
             self.expect_100_continue = True
         elif name == b"transfer-encoding" and value.strip().lower() != b"chunked":
@@ -277,7 +281,10 @@ class Edge(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._working = cycle
-        super()._start_asgi_task(cycle, app)
+        if self._gate is not None and app is self.app and (error := self._gate.refuses(cycle.scope)) is not None:
+            self.loop.call_soon(gate.shed, cycle, error)  # when the parser has seen the rest of what came with the head
+        else:
+            super()._start_asgi_task(cycle, app)
 
     def on_response_complete(self) -> None:
         self.server_state.total_requests += 1

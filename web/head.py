@@ -1,6 +1,8 @@
 """What the head of a request may be. Pure; the parser has already refused what is no HTTP."""
 
+import functools
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from web.refusal import Refusal
 
@@ -14,6 +16,16 @@ PUNCTUATION = 4
 def too_large() -> Refusal:
     """More than a head may have."""
     return Refusal(431, f"the head of a request may have {MAX_HEAD_BYTES} bytes")
+
+
+@functools.lru_cache(maxsize=64)
+def is_host(value: bytes) -> bool:
+    """Whether a Host header says a place and nothing else: it becomes a part of URLs."""
+    try:
+        parts = urlsplit(b"//" + value)
+        return parts.netloc == value and b"@" not in value and parts.port != 0
+    except ValueError:
+        return False
 
 
 def check_size(target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> None:

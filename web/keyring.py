@@ -8,6 +8,7 @@ import asyncio
 import base64
 import hashlib
 import hmac
+import secrets
 import time
 from dataclasses import dataclass
 
@@ -19,10 +20,10 @@ from jobs.access import api_keys
 from jobs.access.api_keys import ID_LENGTH, PREFIX, Key
 from jobs.access.scopes import ALL, Scope, granted
 from jobs.settings import Settings
+from web.patience import patience
 
 REFRESH_S = 2.0
-PATIENCE_S = 2.0
-"""How long to wait for Redis; with REFRESH_S less than the five seconds after which a revoked key is refused."""
+"""With the patience for an answer less than the five seconds after which a revoked key is refused."""
 IDLE_PASSES = 60
 NOTED_EVERY_S = 60.0
 logger = log.get("access")
@@ -92,7 +93,10 @@ class Keyring:
 
     async def take_once(self, key_id: str, message_id: str, ttl_s: int) -> bool:
         """Whether this signed request comes for the first time. Raises RedisError."""
-        return bool(await self._client.set(keys.signed(key_id, message_id), b"", nx=True, ex=ttl_s))
+        name, ours = keys.signed(key_id, message_id), secrets.token_bytes(8)
+        async with patience():
+            # When the answer is lost the command is sent again, and finds what it wrote itself.
+            return bool(await self._client.set(name, ours, nx=True, ex=ttl_s)) or await self._client.get(name) == ours
 
     async def run(self) -> None:
         """Reads the known keys again, until cancelled."""
@@ -121,11 +125,8 @@ class Keyring:
         return known
 
     async def _ask(self, ids: list[str]) -> list[Key | None]:
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                return await api_keys.look_up(self._client, ids)
-        except TimeoutError:
-            raise redis.exceptions.TimeoutError("Redis does not say whose the key is") from None
+        async with patience():
+            return await api_keys.look_up(self._client, ids)
 
     def _make(self, key_id: str, key: Key | None) -> Known:
         if key is None or not key.is_active(time.time()):

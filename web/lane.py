@@ -1,4 +1,4 @@
-"""The edge with an express lane: a single entry waits for its body here, then goes to web/express.py if that takes it."""
+"""The edge with an express lane: an entry or an order waits for its body here, then goes to web/express.py if that takes it."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 from web.edge import Edge
-from web.express import STATE, Express, Single
+from web.express import STATE, Call, Express
 
 
 class Lane(Edge):
@@ -16,7 +16,7 @@ class Lane(Edge):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # uvicorn's own arguments
         super().__init__(*args, **kwargs)
         self._express: Express | None = self.app_state.get(STATE)
-        self._held: Single | None = None
+        self._held: Call | None = None
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._held = self._express.wants(cycle, self._hand_over) if self._express is not None else None
@@ -27,7 +27,7 @@ class Lane(Edge):
         if not cycle.more_body:
             self._release(self._held)
 
-    def _release(self, held: Single) -> None:
+    def _release(self, held: Call) -> None:
         self._held = None
         if held.cycle.more_body or self._express is None or not self._express.take(held):
             self._hand_over(held.cycle, None)

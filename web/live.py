@@ -1,4 +1,4 @@
-"""Live order events: one reader per process follows the event stream and wakes whoever watches an order."""
+"""Live order events: one reader per process follows the event stream, while anybody watches an order, and wakes the watchers."""
 
 import asyncio
 from collections import defaultdict
@@ -22,6 +22,7 @@ class Live:
     def __init__(self, client: redis.asyncio.Redis) -> None:
         self._client = client
         self._watchers: dict[str, set[asyncio.Event]] = defaultdict(set)
+        self._wanted = asyncio.Event()
         self.closing = asyncio.Event()
 
     @contextmanager
@@ -29,16 +30,20 @@ class Live:
         """An event that is set whenever the order changes, and when the server stops."""
         changed = asyncio.Event()
         self._watchers[order_id].add(changed)
+        self._wanted.set()
         try:
             yield changed
         finally:
             self._watchers[order_id].discard(changed)
             if not self._watchers[order_id]:
                 del self._watchers[order_id]
+            if not self._watchers:
+                self._wanted.clear()
 
     def close(self) -> None:
         """Wakes all watchers, so that their streams end."""
         self.closing.set()
+        self._wanted.set()
         for watchers in self._watchers.values():
             for changed in watchers:
                 changed.set()
@@ -47,6 +52,10 @@ class Live:
         """Follows the stream until closed; after an absence of Redis every watcher looks for itself."""
         last: bytes | None = None
         while not self.closing.is_set():  # Python 3.11's wait_for, with which redis-py sends, may swallow a cancellation
+            if not self._wanted.is_set():
+                await self._wanted.wait()
+                last = None
+                continue
             try:
                 # Not "$": what comes between two questions would be seen by neither.
                 if last is None:

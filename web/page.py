@@ -60,7 +60,7 @@ async def operations_page(request: Request) -> Response:
         request,
         template,
         operations=operations,
-        banners=banners(operations, here.settings),
+        banners=banners(operations, here.settings, here.admission.refused),
         now=now,
         base_url=str(request.base_url),
         with_key=here.settings.asks_for_keys,

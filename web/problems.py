@@ -125,7 +125,8 @@ async def on_http(request: Request, error: Any) -> Response:
 async def on_unexpected(request: Request, error: Exception) -> Response:
     """500; the traceback goes to the log, not to the client."""
     logger.exception("unexpected error", path=request.url.path, exc_info=error)
-    return problem(request, 500, "The log has the details; the trace id leads to them")
+    detail = "The log has the details; the trace id leads to them"
+    return problem(request, 500, detail, headers={"Connection": "close"})  # uvicorn closes it, and would not say so
 
 
 def retry_after(after_s: int | None = None) -> dict[str, str]:

@@ -22,6 +22,7 @@ from jobs import keys
 from jobs.errors import TooMany
 from jobs.queue.script import beside
 from jobs.setting_values import RateLimit
+from web.patience import patience
 from web.problems import on_known, on_redis
 
 RATE_LIMIT = beside(__file__, "rate_limit")
@@ -78,7 +79,7 @@ class RateLimits:
         """Takes one token. Raises TooMany."""
         if self.take_lent(lease):
             return
-        async with lease.lock:
+        async with patience(), lease.lock:
             if lease.tokens < 1 and time.monotonic() >= lease.open_at:
                 await self._borrow(lease, math.ceil(lease.limit.per_s * LEASE_S), 0)
         if lease.tokens < 1:
@@ -102,7 +103,7 @@ class RateLimits:
         spent = min(n, lease.tokens)
         lease.tokens -= spent
         if n > spent:
-            async with lease.lock:
+            async with patience(), lease.lock:
                 await self._borrow(lease, 0, n - spent)
 
     async def _borrow(self, lease: Lease, wanted: int, owed: int) -> None:

@@ -27,7 +27,7 @@ from web.rules import Rules
 CHALLENGE = {"WWW-Authenticate": 'Bearer realm="turnstile", Basic realm="turnstile"'}
 HINT = "send `Authorization: Bearer <key>`; browsers may give the key as the password"
 ONLY_ENTRIES = frozenset({Need.ENTRIES})
-UNUSUAL = frozenset({b"origin", b"sec-fetch-site", b"webhook-signature"})
+UNUSUAL = frozenset({b"origin", b"sec-fetch-site", b"webhook-signature", b"content-encoding"})
 Headers = dict[bytes, bytes]
 
 

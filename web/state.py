@@ -7,6 +7,8 @@ import redis
 import redis.asyncio
 from starlette.requests import Request
 
+from jobs.mall.accepting import Outcome, Sent
+from jobs.mall.entries import Entry
 from jobs.settings import Settings
 from web.admission import Admission
 from web.coalescer import Coalescer
@@ -21,7 +23,8 @@ class State:
     settings: Settings
     redis: redis.asyncio.Redis
     sync_redis: redis.Redis
-    coalescer: Coalescer
+    coalescer: Coalescer[Entry, bool]
+    orders: Coalescer[Sent, Outcome]
     admission: Admission
     rate_limits: RateLimits
     live: Live

@@ -26,7 +26,9 @@ local is_picked = status == 'accepted' or status == 'picking'
 if found == 'missing' and is_picked then
   thin(list, job_id, 0)
 elseif found == 'missing' then
-  create(job_id, ARGV[6], 'status', status == 'scheduled' and status or 'queued', 'enqueued_at', iso(tonumber(now)))
+  local trace = redis.call('HGET', KEYS[1], 'trace')
+  create(job_id, ARGV[6], 'status', status == 'scheduled' and status or 'queued', 'enqueued_at', iso(tonumber(now)),
+    unpack(trace and {'trace', trace} or {}))
   found, made = condition(job_id, queue), 'job'
 end
 if found == 'live' then

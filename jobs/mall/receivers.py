@@ -22,10 +22,12 @@ REFUSED = tuple(
     map(
         ipaddress.ip_network,
         # What `is_global` takes for public: IETF protocol assignments (a cloud's metadata among them), 6to4 relays, Azure's own,
-        # and what stands for IPv4 addresses behind a gateway or of old (IPv4-compatible, NAT64).
-        ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "::/96", "64:ff9b::/96"),
+        # and for documents.
+        ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32", "3fff::/20"),
     )
 )
+UNICAST = ipaddress.IPv6Network("2000::/3")
+"""What is given out to networks. Outside lies, among others, what gateways turn into IPv4 addresses (NAT64)."""
 HOST_NAME = re.compile(r"[a-z0-9._-]+")
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolver = Callable[[str], Sequence[str]]
@@ -58,8 +60,8 @@ def is_allowed(address: Address, allowed: Sequence[Network]) -> bool:
     if isinstance(address, ipaddress.IPv6Address):
         if address.ipv4_mapped is not None:
             return is_allowed(address.ipv4_mapped, allowed)
-        if address.sixtofour is not None or address.teredo is not None or address.is_site_local:
-            return False  # tunnels to IPv4 addresses, or private of old
+        if address not in UNICAST or address.sixtofour is not None or address.teredo is not None:
+            return False  # the last two are tunnels to IPv4 addresses
     return address.is_global and not address.is_multicast and not any(address in network for network in REFUSED)
 
 

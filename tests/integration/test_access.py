@@ -5,6 +5,7 @@ import re
 import time
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import docs_examples
@@ -13,6 +14,7 @@ import pytest
 import redis
 import redis.asyncio
 from asking import Ask
+from cutting import Cutting
 from processes import ROOT, wait_for
 from servers import Server
 from starlette.responses import Response
@@ -78,6 +80,17 @@ def test_a_key_opens_exactly_the_calls_of_its_scope(site: httpx.Client, redis_cl
         assert kind_of(answer) == (403, "missing-scope")
         assert "key of shop has not the scope" in answer.json()["detail"]
         assert all(needed in answer.json()["detail"] for needed in operation.needs())
+
+
+@pytest.mark.parametrize("scope", [Scope.OPS_READ, Scope.OPS_WRITE])
+def test_a_line_feed_behind_a_path_opens_no_call_to_another_scope(
+    site: httpx.Client, redis_client: redis.Redis, scope: Scope
+) -> None:
+    _, key = make(redis_client, scope)
+    for path, body in (("/v1/entries", ENTRY), ("/v1/orders", ORDER)):
+        answer = site.post(f"{path}%0A", content=body, headers={**bearer(key), "Idempotency-Key": "k"})
+        assert answer.status_code in (403, 404), answer.text
+    assert redis_client.keys("turnstile:order*") + redis_client.keys("turnstile:entries*") == []
 
 
 def test_pages_need_ops_read_to_look_and_ops_write_for_their_buttons(site: httpx.Client, redis_client: redis.Redis) -> None:
@@ -244,6 +257,20 @@ def test_a_signed_order_is_taken_once_in_whichever_process_and_entries_count_onc
     headers = device.sign("POST", "/v1/entries", ENTRY)
     answers = [site.post("/v1/entries", content=ENTRY, headers=headers).json() for _ in range(2)]
     assert [answer["accepted"] for answer in answers] == [1, 0]
+
+
+def test_a_signed_request_comes_for_the_first_time_though_the_note_of_it_was_answered_to_nobody(
+    redis_client: redis.Redis, settings: Settings, tmp_path: Path
+) -> None:
+    device = Device(*make(redis_client, Scope.ORDERS, kind="device"))
+    front = Cutting(tmp_path, str(settings.redis_url))
+    with serving(keyed(front.url)) as site:
+        headers = device.sign("POST", "/v1/orders", ORDER) | {"Idempotency-Key": "k"}
+        front.cut(keys.signed("", "").encode()[:-1])
+        assert site.post("/v1/orders", content=ORDER, headers=headers).status_code == 202
+        assert front.cuts == 1
+        assert kind_of(site.post("/v1/orders", content=ORDER, headers=headers)) == (401, "replayed")
+    front.close()
 
 
 @pytest.mark.parametrize(

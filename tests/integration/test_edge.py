@@ -100,6 +100,11 @@ DOUBTFUL = {
     "a method in lower case": GET.replace(b"GET", b"get"),
     "a tunnel": b"CONNECT localhost:443 HTTP/1.1\r\nHost: localhost\r\n\r\n",
     "no host": GET.replace(b"Host: localhost\r\n", b""),
+    "half an address as its host": GET.replace(b"Host: localhost", b"Host: [::1"),
+    "a host that is none": GET.replace(b"Host: localhost", b"Host: [zz]"),
+    "a host with a path": GET.replace(b"Host: localhost", b"Host: localhost/x"),
+    "a host with a user": GET.replace(b"Host: localhost", b"Host: other@localhost"),
+    "a host with a port that is none": GET.replace(b"Host: localhost", b"Host: localhost:http"),
     "two hosts": GET.replace(b"Host: localhost\r\n", b"Host: localhost\r\nHost: other\r\n"),
     "a body that asks for another protocol": with_headers(
         b"Connection: upgrade", b"Upgrade: h2c", b"Content-Length: %d" % len(BODY)

@@ -5,49 +5,23 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import httpx
 import pytest
 import redis
 from processes import wait_for
-from starlette.types import ASGIApp, Receive, Scope, Send
-from web_site import serving
+from web_site import TWICE, Counted, counted, seen
 from wire import Wire, entry, parsed, talking
 
 from jobs import keys
 from jobs.setting_values import ApiKey, RateLimit, hash_api_key
 from jobs.settings import Settings
-from web.app import create_app
 from web.pulse import PATIENCE_S
 
 KEY = "a-key-that-is-long-enough"
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
-TWICE = [("x-unusual", "1"), ("x-unusual", "1")]
-"""Such a request is the application's."""
-DIFFERING = {"date", "traceparent", "connection"}
-"""The last: whether a refusal comes before the body's end, which closes the connection, is a matter of time."""
 _numbers = itertools.count(1_000)
-
-
-class Counted:
-    """The application, and how many requests have come to it."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-        self.requests = 0
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.requests += scope["type"] == "http"
-        await self._app(scope, receive, send)
-
-
-@contextmanager
-def counted(settings: Settings) -> Iterator[tuple[httpx.Client, Counted]]:
-    app = Counted(create_app(settings))
-    with serving(settings, app) as http:
-        yield http, app
 
 
 @pytest.fixture
@@ -62,12 +36,6 @@ def body(**fields: object) -> bytes:
 
 def post(http: httpx.Client, content: bytes, *headers: tuple[str, str]) -> httpx.Response:
     return http.post("/v1/entries", content=content, headers=list(headers))
-
-
-def seen(answer: httpx.Response) -> tuple[int, dict[str, str], bytes]:
-    """What has to be alike."""
-    assert {"date", "traceparent"} <= answer.headers.keys()
-    return answer.status_code, {name: value for name, value in answer.headers.items() if name not in DIFFERING}, answer.content
 
 
 def accepted(client: redis.Redis) -> int:

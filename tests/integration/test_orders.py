@@ -15,6 +15,7 @@ from jobs import keys
 from jobs.connections import connect_async
 from jobs.errors import Conflict, IdempotencyMismatch, InvalidField, NotFound
 from jobs.mall import accepting, order_store
+from jobs.mall.accepting import Accepted, Sent
 from jobs.mall.orders import Line, OrderRequest, Status
 from jobs.settings import Settings
 
@@ -39,7 +40,7 @@ def test_accepting_writes_order_indexes_event_record_and_job_in_one_step(redis_c
         "trace": "t",
     }
     [record] = [key for key in after if key.startswith(keys.IDEMPOTENCY_PREFIX) and not key.endswith("!ttl")]
-    assert after.pop(record)["order_id"] == order_id
+    assert after.pop(record).split(" ", 2)[1:] == [order_id, accepted.answer.decode()]
     assert after.pop(f"{record}!ttl")
     job_id = after.pop("turnstile:pick:job")
     assert after.pop(f"rq:job:{job_id}")["status"] == "queued"
@@ -85,20 +86,17 @@ def test_a_key_is_its_senders_own(floor: Floor) -> None:
 
 
 def test_one_order_comes_of_many_equal_requests_at_once(redis_url: str, redis_client: redis.Redis, settings: Settings) -> None:
-    async def all_at_once() -> list[accepting.Accepted]:
+    async def all_at_once() -> list[accepting.Outcome]:
         client = connect_async(redis_url)
-        request = OrderRequest([Line("A", 1)])
-        calls = [
-            accepting.accept(client, request, client_name="c", key="k", settings=settings, now=time.time(), trace="")
-            for _ in range(30)
-        ]
+        sent = Sent(OrderRequest([Line("A", 1)]), "c", "k", "")
+        calls = [accepting.accept(client, [sent] * n, settings=settings, now=time.time()) for n in (1, 9) * 3]
         try:
-            return await asyncio.gather(*calls)
+            return [outcome for batch in await asyncio.gather(*calls) for outcome in batch]
         finally:
             await client.aclose()
 
-    answers = asyncio.run(all_at_once())
-    assert len({answer.answer for answer in answers}) == 1
+    answers = [outcome for outcome in asyncio.run(all_at_once()) if isinstance(outcome, Accepted)]
+    assert (len(answers), len({answer.answer for answer in answers})) == (30, 1)
     assert sum(not answer.replayed for answer in answers) == 1
     assert redis_client.zcard(keys.ORDERS) == 1
 

@@ -2,9 +2,12 @@
 
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 
 import httpx
 import pytest
@@ -13,11 +16,19 @@ from processes import wait_for
 from servers import Server
 from web_site import serving
 
+from jobs.setting_values import RateLimit
 from jobs.settings import Settings
+from web import admission
+from web.admission import Kind
 from web.pulse import PATIENCE_S
 
 ENTRY = "/v1/entries", {"gate": "north"}
 LINE = {"sku": "A", "quantity": 1}
+NEW_WORK = {
+    "/v1/entries": '{"gate": "north", "event_id": "hanging"}',
+    "/v1/orders": '{"lines": [{"sku": "A", "quantity": 1}]}',
+    "/v1/jobs": '{"task": "footfall.roll_up"}',
+}
 SLACK_S = 5.0
 """For a loaded machine; without a bound of its own a request would wait longer than that."""
 
@@ -74,6 +85,30 @@ def test_a_redis_that_hangs_is_refused_for_soon_and_then_at_once(
     assert server_client.zcard("turnstile:orders") == 1, "the order that was sent again and again is one order"
 
 
+def test_of_each_kind_of_new_work_only_some_waits_for_a_redis_that_hangs(
+    settings: Settings, own_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admission, "WAITING", dict.fromkeys(Kind, (1, 1)))
+    barrier = threading.Barrier(4 * len(NEW_WORK))
+
+    def send(http: httpx.Client, path: str) -> str:
+        with httpx.Client(base_url=http.base_url, trust_env=False, timeout=30) as client:
+            client.get("/livez")
+            barrier.wait(20)
+            refused = client.post(path, content=NEW_WORK[path], headers={"Idempotency-Key": "hanging"})
+            assert refused.status_code == 503
+            return f"{path} {refused.json()['detail']}"
+
+    with serving(replace(settings, redis_url=own_server.url)) as http, ThreadPoolExecutor(barrier.parties) as threads:
+        own_server.send(signal.SIGSTOP)
+        try:
+            said = list(threads.map(partial(send, http), [*NEW_WORK] * 4))
+        finally:
+            own_server.send(signal.SIGCONT)
+    for path in NEW_WORK:
+        assert any(one.startswith(path) and "are being accepted right now" in one for one in said), said
+
+
 def test_a_redis_that_was_killed_is_back_without_a_restart(http: httpx.Client, own_server: Server) -> None:
     own_server.kill()
     is_refused(order(http, "killed"), "redis-away")
@@ -110,3 +145,40 @@ def test_a_redis_that_lacks_its_replicas_refuses_writes(http: httpx.Client, serv
     is_refused(enter(http, "no-replica"), "redis-away")
     server_client.config_set("min-replicas-to-write", 0)
     wait_for(lambda: order(http, "no-replica").status_code == 202, 20, "orders are taken again")
+
+
+def test_a_redis_whose_disk_fails_refuses_writes(http: httpx.Client, own_server: Server, server_client: redis.Redis) -> None:
+    in_the_way = own_server.folder / "dump.rdb"  # a folder of that name: the snapshot cannot take its place
+    in_the_way.mkdir()
+    server_client.config_set("save", "3600 1000000")  # without one, failed snapshots are no reason to refuse
+    server_client.bgsave()
+    wait_for(lambda: server_client.info("persistence")["rdb_last_bgsave_status"] == "err", 20, "the snapshot has failed")
+    with pytest.raises(redis.exceptions.ResponseError, match="MISCONF"):
+        server_client.set("x", 1)
+    is_refused(order(http, "disk"), "redis-away")
+    is_refused(enter(http, "disk"), "redis-away")
+    assert server_client.zcard("turnstile:orders") == 0 and int(server_client.hget("turnstile:entries", "accepted") or 0) == 1
+    in_the_way.rmdir()
+    server_client.bgsave()
+    wait_for(lambda: order(http, "disk").status_code == 202, 20, "orders are taken again")
+    assert enter(http, "disk").status_code == 202
+
+
+def test_a_hanging_redis_lets_nobody_wait_for_the_others_of_a_client(settings: Settings, own_server: Server) -> None:
+    limited = replace(settings, redis_url=own_server.url, rate_limits=(RateLimit("*", 1_000, 1),))
+    barrier = threading.Barrier(6)
+
+    def ask(http: httpx.Client) -> float:
+        barrier.wait(20)
+        started = time.monotonic()
+        is_refused(http.get("/v1/orders"), "redis-away")
+        return time.monotonic() - started
+
+    with serving(limited) as http, ThreadPoolExecutor(barrier.parties) as threads:
+        assert http.get("/v1/orders").status_code == 200
+        own_server.send(signal.SIGSTOP)
+        try:
+            waited = list(threads.map(ask, [http] * barrier.parties))
+        finally:
+            own_server.send(signal.SIGCONT)
+    assert max(waited) < PATIENCE_S + SLACK_S

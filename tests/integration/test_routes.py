@@ -1,5 +1,6 @@
 """What holds for every call: methods, media types, conditional GET, what may be kept."""
 
+import gzip
 from collections.abc import Iterator
 
 import httpx
@@ -7,6 +8,7 @@ import pytest
 import redis
 from web_site import serving
 
+from jobs.mall import footfall
 from jobs.settings import Settings
 from web.openapi import document
 from web.operation import Operation
@@ -60,6 +62,36 @@ def test_a_body_of_another_media_type_is_not_read_as_json(site: httpx.Client, gi
     assert site.put("/v1/stock/A", content=b'{"on_hand": 1}').status_code == 200
     for kind in ("application/json", "Application/JSON; charset=utf-8", "application/x-www-form-urlencoded"):
         assert site.put("/v1/stock/A", content=b'{"on_hand": 1}', headers={"Content-Type": kind}).status_code == 200
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+def test_a_packed_body_is_refused_as_a_whole_and_one_that_says_it_is_not_packed_is_read(
+    site: httpx.Client, media_type: str
+) -> None:
+    body = b'{"gate": "north", "event_id": "packed"}'
+    headers = {"Content-Type": media_type, "Content-Encoding": "gzip"}
+    for sent in (gzip.compress(body), body):
+        refused = site.post("/v1/entries", content=sent, headers=headers)
+        assert (refused.status_code, refused.headers["accept-encoding"]) == (415, "identity")
+    taken = site.post("/v1/entries", content=body, headers=headers | {"Content-Encoding": "identity"})
+    assert (taken.status_code, taken.json()["accepted"]) == (202, 1)
+
+
+@pytest.mark.parametrize("instant", ["0001-01-01", "0001-01-01T00:00:00%2B23:59", "9999-12-31", "9999-12-31T23:59:59-23:59"])
+def test_the_ends_of_the_calendar_are_instants_like_others(site: httpx.Client, instant: str) -> None:
+    for query in (f"from={instant}", f"to={instant}", f"from={instant}&to={instant}"):
+        for bucket in ("minute", "hour", "day"):
+            assert site.get(f"/v1/footfall?{query}&bucket={bucket}").status_code in (200, 422)
+
+
+def test_an_unexpected_error_says_that_its_connection_ends(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_args: object, **_kwargs: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(footfall, "summary", fail)
+    with serving(settings) as http:
+        failed = http.get("/v1/footfall/summary")
+        assert (failed.status_code, failed.headers["connection"]) == (500, "close")
 
 
 def test_every_get_can_be_asked_whether_it_still_holds(site: httpx.Client) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -11,11 +12,13 @@ import pytest
 import redis
 import sample_tasks
 from hands import Hands
+from mall_floor import Floor
 from processes import Process, Processes, wait_for
 from receivers_told import ENVIRON
 from web_process import Web
 
 from jobs import keys, trace
+from jobs.mall.reconcile import reconcile
 from jobs.queue.canvas import chain
 from jobs.queue.canvas_handle import launch
 
@@ -108,6 +111,18 @@ def test_every_line_and_every_call_of_an_order_has_the_trace_of_its_request(
     picks = [line for line in lines(*workers) if str(line.get("job_id", "")).startswith("pick-")]
     assert picks and not any("trace_id" in line for line in picks), "a batch belongs to many requests"
     assert redis_client.hget(keys.job(job), "trace") is not None and scheduler.runs
+
+
+@pytest.mark.parametrize("countdown_s", [None, 600.0], ids=["to be packed", "delayed"])
+def test_the_job_that_an_order_gets_back_belongs_to_the_trace_of_its_request(
+    redis_client: redis.Redis, hands: Hands, floor: Floor, countdown_s: float | None
+) -> None:
+    order_id = floor.order(("A", 1), countdown_s=countdown_s)
+    hands.work_off("picking")
+    job = keys.job(f"{order_id}-start" if countdown_s else f"{order_id}-pack")
+    redis_client.delete(job)
+    assert reconcile(redis_client, now=time.time() + 60, after_s=5) != []
+    assert redis_client.hget(job, "trace") == redis_client.hget(keys.order(order_id), "trace") == b"t"
 
 
 def test_what_a_canvas_and_a_job_enqueue_belongs_to_the_trace_of_their_sender(redis_client: redis.Redis, hands: Hands) -> None:

@@ -1,5 +1,6 @@
 """What an operator is told first."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import msgspec
@@ -10,6 +11,7 @@ from jobs.queue.delayed import DelayedState
 from jobs.queue.overview import QueueInfo, WorkerInfo
 from jobs.setting_values import ApiKey
 from jobs.settings import Settings
+from web.admission import Kind
 from web.banners import Banner, banners
 from web.operations import Operations
 
@@ -35,8 +37,8 @@ CALM = Operations(
 KEYED = Settings(api_keys=(ApiKey("c", "0" * 64),))
 
 
-def shown(operations: Operations, settings: Settings = KEYED) -> list[Banner]:
-    return banners(operations, settings)
+def shown(operations: Operations, settings: Settings = KEYED, refused: Mapping[Kind, str] | None = None) -> list[Banner]:
+    return banners(operations, settings, refused or {})
 
 
 def queue(**changes: object) -> list[QueueInfo]:
@@ -96,12 +98,13 @@ def test_an_open_circuit_is_a_warning_and_one_that_is_probed_is_none() -> None:
 
 
 def test_refused_work_is_an_alarm_with_the_reason_that_clients_are_told() -> None:
-    old = queue(depth=3, oldest_age_s=KEYED.max_queue_age_s + 1)
-    (orders,) = shown(replace(CALM, queues=old))
-    assert (orders.level, orders.title) == ("alarm", "New orders are refused")
-    assert "the oldest job on queue packing has waited 301 s" in orders.advice
-    full = replace(CALM, memory_bytes=96, max_memory_bytes=100)
-    assert [banner.title for banner in shown(full)] == ["New entries are refused", "New orders are refused"]
+    said = {kind: f"no {kind} now" for kind in Kind}
+    found = shown(CALM, refused=said)
+    assert [(banner.level, banner.title) for banner in found] == [
+        ("alarm", "New entries are refused"),
+        ("alarm", "New orders are refused"),
+    ], "background jobs are given up first, and nobody needs to wake up for that"
+    assert found[1].advice.startswith("no orders now. ")
 
 
 def test_the_worst_comes_first_and_notes_last() -> None:

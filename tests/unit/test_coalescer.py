@@ -6,7 +6,6 @@ from collections.abc import Sequence
 import pytest
 
 from jobs.mall.entries import Entry
-from web import coalescer
 from web.coalescer import Coalescer
 
 
@@ -36,7 +35,7 @@ async def settle() -> None:
 def test_what_arrives_together_shares_a_round_trip_and_each_gets_its_own_answer() -> None:
     async def run() -> None:
         trips = Redis()
-        shared = Coalescer(trips.ingest)
+        shared = Coalescer(trips.ingest, 100)
         answers = [shared.submit([entry(0), entry(1)]), shared.submit([entry(3)]), shared.submit([entry(4)])]
         await settle()
         assert trips.carried == [[0, 1, 3, 4]]
@@ -49,7 +48,7 @@ def test_what_arrives_together_shares_a_round_trip_and_each_gets_its_own_answer(
 def test_a_failed_round_trip_fails_the_requests_that_it_carried_and_no_other() -> None:
     async def run() -> None:
         trips = Redis()
-        shared = Coalescer(trips.ingest)
+        shared = Coalescer(trips.ingest, 100)
         first = shared.submit([entry(0)])
         await settle()
         second = [shared.submit([entry(2)]), shared.submit([entry(4)])]
@@ -68,12 +67,10 @@ def test_a_failed_round_trip_fails_the_requests_that_it_carried_and_no_other() -
     asyncio.run(run())
 
 
-def test_few_are_under_way_at_once_and_the_rest_goes_together_within_the_size_of_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coalescer, "MAX_BATCH", 3)
-
+def test_few_are_under_way_at_once_and_the_rest_goes_together_within_the_size_of_a_batch() -> None:
     async def run() -> None:
         trips = Redis()
-        shared = Coalescer(trips.ingest)
+        shared = Coalescer(trips.ingest, 3)
         answers = []
         for number in range(9):
             answers.append(shared.submit([entry(number)]))
@@ -94,7 +91,7 @@ def test_few_are_under_way_at_once_and_the_rest_goes_together_within_the_size_of
 def test_a_request_that_was_given_up_costs_the_others_of_its_round_trip_nothing() -> None:
     async def run() -> None:
         trips = Redis()
-        shared = Coalescer(trips.ingest)
+        shared = Coalescer(trips.ingest, 3)
         gone, stays = shared.submit([entry(1)]), shared.submit([entry(2)])
         await settle()
         gone.cancel()

@@ -41,6 +41,10 @@ INTRANET = Settings(webhook_secrets=SETTINGS.webhook_secrets, webhook_allow=(ipa
         "::ffff:169.254.169.254",
         "::127.0.0.1",
         "64:ff9b::7f00:1",
+        "64:ff9b:1::7f00:1",
+        "::ffff:0:7f00:1",
+        "3fff::1",
+        "5f00::1",
         "2001:0:7f00:1::",
         "2002:7f00:1::1",
         "fc00::1",
@@ -57,7 +61,9 @@ def test_an_address_that_is_not_public_is_refused(address: str) -> None:
         receivers.addresses("hooks.example", SETTINGS, lambda _host: ["93.184.215.14", address])
 
 
-@pytest.mark.parametrize("address", ["1.1.1.1", "93.184.215.14", "::ffff:93.184.215.14", "2606:4700:4700::1111"])
+@pytest.mark.parametrize(
+    "address", ["1.1.1.1", "93.184.215.14", "::ffff:93.184.215.14", "2606:4700:4700::1111", "2a00:1450:4001::1"]
+)
 def test_a_public_address_is_taken(address: str) -> None:
     assert receivers.addresses("hooks.example", SETTINGS, lambda _host: [address]) == [str(ipaddress.ip_address(address))]
 
