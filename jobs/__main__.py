@@ -17,6 +17,7 @@ from jobs.bootstrap import PRODUCTION_LOCK, TEST_LOCK, CannotInstall, check_pyth
 COMMANDS = {
     "up": ("jobs.up", "start Redis, the carrier, the web, the workers and the scheduler here"),
     "test": ("jobs.checks", "run every check and test; what follows is passed on to pytest"),
+    "chaos": ("jobs.commands.chaos", "kill, stop and starve every process under load for --minutes, then judge what it did"),
     "demo": ("jobs.commands.demo", "replay a day in the mall through the API of a running system"),
     "send": ("jobs.commands.send", "enqueue a job by the name of its task"),
     "dead-letters": ("jobs.commands.dead_letters", "look at what failed for good; redrive or discard it"),
@@ -25,6 +26,8 @@ COMMANDS = {
     "doctor": ("jobs.commands.doctor", "look for what is lost or left over in Redis, and mend it"),
     "keys": ("jobs.commands.keys", "make, list and revoke API keys and secrets of devices"),
 }
+TESTERS = ("test", "chaos")
+"""Those that need what the tests need."""
 USAGE = 2
 INTERRUPTED = 130
 
@@ -42,7 +45,7 @@ def main(argv: list[str]) -> int:
     root = Path(__file__).resolve().parent.parent
     try:
         check_python(sys.version_info[:2])
-        python = ensure(root, TEST_LOCK if name == "test" else PRODUCTION_LOCK)
+        python = ensure(root, TEST_LOCK if name in TESTERS else PRODUCTION_LOCK)
         if Path(sys.prefix).resolve() != (root / ".venv").resolve():
             os.environ.pop("PYTHONHOME", None)  # it would lead that Python astray, and back to this line for ever
             # Not a child: signals and the exit code are the command's own.

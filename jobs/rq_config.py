@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from rq.cli.helpers import CliConfig
 
 from jobs import arrival as _arrival  # noqa: F401  first: signals have a meaning from here on
-from jobs import connections, log
+from jobs import connections, crash_points, log
 from jobs.errors import TurnstileError
 from jobs.mall import tasks
 from jobs.queue.worker import CpuWorker, IoWorker
@@ -35,6 +35,7 @@ def _url() -> str:
     try:
         settings = current()
         log.configure(settings, process="worker")
+        crash_points.arm(settings.crash_at)
         tasks.register(settings)
         return connections.redis_url(settings)
     except TurnstileError as error:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import fire_times
 from jobs.queue.periodic import Missed, Overlap, Periodic, definition_id
 from jobs.queue.schedules import Run
@@ -83,12 +83,14 @@ class Fires:
         if planned is None:
             return {}
         due_at = repr(periodic.due_at(planned.next_at))
+        crash_points.reach("fire.read")
         refusal, fired, skipped, waiting = FIRE(
             self._client,
             [keys.job(definition), keys.periodic(name), keys.periodic_runs(name), keys.SCHEDULED_JOBS],
             [definition, repr(now), fire_at, f"{planned.next_at:.0f}", due_at, planned.missed, planned.waits]
             + [f"{at:.0f}" for at in planned.runs],
         )
+        crash_points.reach("fire.written")
         if refusal:
             return {refusal.decode(): 1}
         counts = {"fired": fired, "skipped": skipped, "missed": planned.missed}
@@ -137,12 +139,14 @@ class Runs:
             if now_known != run:
                 told += entry, msgspec.json.encode(now_known)
         if told:
+            crash_points.reach("runs.read")
             FOLLOW(self._client, [keys.periodic_runs(name)], told)
 
     def _run_waiting(self, name: str, now: float) -> int:
         definition = definition_id(name)
         places = [keys.job(definition), keys.periodic(name), keys.periodic_runs(name)]
         ran: int = RUN_WAITING(self._client, places, [definition, repr(now)])
+        crash_points.reach("fire.waited")
         if ran:
             logger.info("periodic job fired after its last run", periodic=name)
         return ran

@@ -14,7 +14,7 @@ import redis
 from cronsim import CronSimError
 from dateutil.tz import tzlocal  # type: ignore[import-untyped]  # rq-scheduler's own dependency
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import dead_letters, fire_times
 from jobs.queue.script import beside
 from scheduler.duty import Counts, logger
@@ -81,7 +81,9 @@ class Foreign:
         except (msgspec.MsgspecError, ArithmeticError, ValueError) as error:
             fire = ["", str(error)]
         places = [keys.job(job_id), keys.SCHEDULED_JOBS]
+        crash_points.reach("foreign.read")
         outcome = FIRE(self._client, places, [job_id, repr(now), repr(due_at), meta or b"", *fire]).decode()
+        crash_points.reach("foreign.fired")
         if outcome == "unreadable":
             logger.error("rq-scheduler's periodic job cannot be read", job_id=job_id, error=fire[1])
             # A death here leaves it to the duty that reads RQ's failed registries.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue.script import act_for, beside
 
 LEAD = beside(__file__, "lead")
@@ -49,6 +49,7 @@ class Leader:
         act_for(self._client, None)  # an epoch that is over would refuse the question
         done = [part for counter, number in (counts or {}).items() for part in (counter, number)]
         args = [self._token, round(LEASE_S * 1000), self._epoch, self._name, os.getpid(), *done]
+        crash_points.reach("lead.asked")
         epoch, lasts_ms = LEAD(self._client, [keys.SCHEDULER_LOCK, keys.SCHEDULER_EPOCH, keys.SCHEDULER], args)
         self.free_in_s = max(0.0, lasts_ms / 1000)
         if epoch:
@@ -56,6 +57,7 @@ class Leader:
             # Counted from before the question: Redis starts the lease later than that.
             self._until = asked_at + LEASE_S
             act_for(self._client, self._epoch)
+            crash_points.reach("lead.won")
         return self.leads()
 
     def stand_down(self) -> None:
@@ -66,4 +68,5 @@ class Leader:
         """Lets another process lead at once. Asked even if this one does not lead: the answer that it does may have been lost."""
         self._until = float("-inf")
         act_for(self._client, None)
+        crash_points.reach("lead.leaving")
         RESIGN(self._client, [keys.SCHEDULER_LOCK], [self._token])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
+from jobs import crash_points
 from jobs.connections import is_away
 from jobs.queue.script import is_stale
 from scheduler.duty import Duty, is_ours, logger
@@ -121,4 +122,5 @@ class Loop:
                 raise
             logger.exception("duty failed", duty=type(duty).__name__)
             return FAILED_WAIT_S
+        crash_points.reach("lead.done")
         return duty.interval_s

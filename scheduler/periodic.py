@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue.job import JSON, flattened
 from jobs.queue.periodic import Periodic, definition_id
 from jobs.queue.script import beside
@@ -79,7 +79,9 @@ class Registration:
         places = [keys.job(spec.id), keys.periodic(name), keys.PERIODIC, keys.SCHEDULED_JOBS]
         hashes = JSON.encode(flattened(definition)), JSON.encode(flattened(changes))
         times = found.get("next_fire_at", ""), repr(due_at)
+        crash_points.reach("register.read")
         if REGISTER(self._client, places, [name, spec.id, *hashes, *times, int(spoilt)]):
+            crash_points.reach("register.written")
             logger.info("periodic job registered", periodic=name, next_fire_at=fire_at, **{f: declared[f] for f in TIMES})
 
     def _remove(self, member: bytes) -> None:

@@ -2,7 +2,7 @@
 
 import time
 
-from jobs import log
+from jobs import crash_points, log
 from jobs.connections import connect, redis_url
 from jobs.errors import NoRedis
 from jobs.mall import tasks
@@ -19,6 +19,7 @@ WAIT_S = 1.0
 def run(settings: Settings) -> None:
     """Finds Redis and schedules."""
     log.configure(settings, process="scheduler")
+    crash_points.arm(settings.crash_at)
     tasks.register(settings)
     client = connect(_wait_for_url(settings))
     TurnstileScheduler(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import dead_letters
 from jobs.queue.script import beside
 from scheduler.duty import Counts, logger, one_item
@@ -58,9 +58,11 @@ class Promotion:
         handed: Handed = {}
         standing = 0
         while True:
+            crash_points.reach("promote.asked")
             promoted, dangling, more, next_at, periodic, unreadable = PROMOTE(
                 self._client, [keys.SCHEDULED_JOBS, keys.QUEUES], [repr(now), BATCH, standing]
             )
+            crash_points.reach("promote.moved")
             counts.update(promoted=promoted, dangling=dangling, unreadable=len(unreadable))
             for letter in unreadable:
                 self._bury(now, *(text.decode(errors="replace") for text in letter))
@@ -88,5 +90,6 @@ class Promotion:
     def _bury(self, now: float, job_id: str, queue: str, reason: str) -> None:
         """Gives the dead letter its group and tells its canvas; a death here leaves that to the duty `Registries`."""
         logger.error("due job cannot be read", job_id=job_id, queue=queue, error=reason)
+        crash_points.reach("promote.unreadable")
         with one_item("dead letter not adopted", job_id=job_id, queue=queue):
             dead_letters.adopt(self._client, queue, job_id, now)

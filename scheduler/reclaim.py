@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import ending
 from jobs.queue.overview import queue_names
 from jobs.queue.script import QUEUE_DIR, script
@@ -71,7 +71,9 @@ class Reclamation:
         return ends
 
     def _queue(self, queue: str, now: float, until: float, counts: Counter[str]) -> None:
+        crash_points.reach("reclaim.asked")
         reclaimed, poison, ghosts = RECLAIM(self._client, [keys.wip(queue)], [queue, repr(now), BATCH, ending.MAX_CRASHES])
+        crash_points.reach("reclaim.moved")
         for job_id in reclaimed:
             logger.warning("job reclaimed", job_id=job_id.decode(), queue=queue)
         counts.update(reclaimed=len(reclaimed), ghosts=ghosts)
@@ -82,6 +84,7 @@ class Reclamation:
     def _quarantined(self, queue: str, member: str, now: float) -> bool:
         with one_item("job not quarantined", member=member, queue=queue):
             ending.bury_crashed(self._client, queue, member, now)
+            crash_points.reach("quarantine.buried")
             logger.error("job quarantined", job_id=member.partition(":")[0], queue=queue, crashes=ending.MAX_CRASHES)
             return True
         ending.EXTEND(self._client, [keys.wip(queue)], [repr(now + PUT_OFF_S), member])

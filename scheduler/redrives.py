@@ -9,7 +9,7 @@ from collections import Counter
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import InvalidField
 from jobs.queue import leaving, redrives
 from jobs.queue.leaving import Leaver
@@ -50,6 +50,7 @@ class Redrives:
             # Not all of them: not due, since redrive.lua knows the pace better, or gone; the next tick sees.
             share -= number
             number = min(number, share) if moved.total() == number else 0
+        crash_points.reach("redrives.emptied")
         if redrives.end(self._client, record.id, "done", now):
             logger.info("redrive done", redrive=record.id, action=record.action)
 
@@ -61,7 +62,9 @@ class Redrives:
                 _add(pipeline, record, leaver, now, same_death=found == died_at)
                 for leaver, (_job_id, died_at), found in zip(leavers, listed, deaths, strict=True)
             ]
+            crash_points.reach("redrives.read")
             answers = pipeline.execute(raise_on_error=False)
+        crash_points.reach("redrives.moved")
         moved: Counter[str] = Counter()
         for leaver, place in zip(leavers, places, strict=True):
             answer = 0 if place is None else answers[place]

@@ -42,6 +42,7 @@ class Registries:
         self._letters: Iterator[int] = iter(())
         self._letters_done = True
         self._ghosts: Iterator[int] = iter(())
+        self._served: set[str] = set()
 
     def tick(self, now: float) -> Counts:
         """Forgets dead workers, and goes on with both walks."""
@@ -60,11 +61,21 @@ class Registries:
         return {"adopted": sum(adopted), "ghosts": sum(ghosts)}
 
     def _forget_departed(self, queues: Sequence[str]) -> None:
-        sets = [keys.WORKERS, *map(keys.workers, queues)]
+        # A queue that has never had a job is known only from its workers, and when those have died from what they said before.
+        self._served.update(queues, self._queues_of_workers())
+        sets = [keys.WORKERS, *map(keys.workers, sorted(self._served))]
         for key, answer in zip(sets, exchange(self._client, [(DEPARTED, [key, keys.WORKERS], []) for key in sets]), strict=True):
             if isinstance(answer, Exception):
                 with one_item("dead workers not forgotten", key=key):
                     raise answer
+
+    def _queues_of_workers(self) -> list[str]:
+        with self._client.pipeline(transaction=False) as pipeline:
+            for worker in self._client.smembers(keys.WORKERS):
+                pipeline.hget(worker, "queues")
+            answers = pipeline.execute(raise_on_error=False)
+        said = [answer.decode(errors="replace") for answer in answers if isinstance(answer, bytes)]
+        return [queue for queues in said for queue in queues.split(",")]
 
     def _sizes(self, zsets: Sequence[str]) -> list[int]:
         with self._client.pipeline(transaction=False) as pipeline:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import overview
 from jobs.queue.script import Argument, beside, exchange
 from scheduler.duty import Counts, logger, one_item
@@ -75,7 +75,9 @@ class Sweep:
         for queue, job_id in due:
             _since, answer = self._missing.pop((queue, job_id))
             with one_item("job not requeued", job_id=job_id, queue=queue):
+                crash_points.reach("sweep.looked")
                 if requeue(self._client, queue, job_id, self._now, answer) == answer:
+                    crash_points.reach("sweep.requeued")
                     requeued += 1
                     logger.warning("lost job requeued", job_id=job_id, queue=queue)
         return requeued

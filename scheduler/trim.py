@@ -2,7 +2,7 @@
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import audit, leaving
 from scheduler.duty import Counts, logger
 
@@ -30,6 +30,7 @@ class Trim:
             if len(ids) < BATCH:
                 break
         if trimmed:
+            crash_points.reach("trim.discarded")
             audit.record(self._client, "trim", who="scheduler", target=f"{trimmed} dead letters")
         return {"trimmed": trimmed}
 
@@ -46,6 +47,7 @@ class Trim:
         leavers = leaving.read(self._client, ids)
         with self._client.pipeline(transaction=True) as pipeline:
             places = [leaving.add_discard(pipeline, leaver, now, by="") for leaver in leavers]
+            crash_points.reach("trim.read")
             answers = pipeline.execute()
         gone = [leaver for leaver, place in zip(leavers, places, strict=True) if answers[place]]
         for leaver in gone:

@@ -1,5 +1,7 @@
 """A worker by hand: each of a worker's moves as a call, so that a test can stop between any two of them."""
 
+import asyncio
+import inspect
 import time
 import uuid
 from collections.abc import Iterator
@@ -47,7 +49,8 @@ class Hands:
         """Runs the job's function as a worker would, and stops before the ending is written."""
         call = claim.call()
         with self._running(claim), trace.within(claim.trace):
-            return ending.task_of(claim).function(*call.args, **call.kwargs)
+            result = ending.task_of(claim).function(*call.args, **call.kwargs)
+            return asyncio.run(result) if inspect.iscoroutine(result) else result
 
     def finish(self, claim: Claim, result: Any = None, *, result_ttl_s: int = 500) -> Written:
         """Acknowledges success."""

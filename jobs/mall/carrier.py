@@ -12,7 +12,7 @@ from email.utils import parsedate_to_datetime
 import httpx
 import msgspec
 
-from jobs import trace
+from jobs import crash_points, trace
 from jobs.errors import CarrierError, Permanent, RetryAfter
 from jobs.queue.breaker import Breaker
 from jobs.settings import current
@@ -47,10 +47,12 @@ def book(shipment: Shipment) -> str:
     """
     headers = {"Idempotency-Key": f"{shipment.order_id}:deliver", "Content-Type": "application/json", **trace.headers()}
     url = f"{current().carrier_url}/shipments"
+    crash_points.reach("carrier.asked")
     try:
         answer = _client().post(url, content=msgspec.json.encode(shipment), headers=headers)
     except httpx.TransportError as error:
         raise CarrierError(f"{type(error).__name__}: {error}") from error
+    crash_points.reach("carrier.answered")
     if answer.status_code in (200, 201):
         return _tracking_number(answer)
     reason = " ".join(answer.text.split())[:MAX_SHOWN] or answer.reason_phrase

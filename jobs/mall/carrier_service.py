@@ -2,8 +2,8 @@
 
     python -m jobs.mall.carrier_service --port 8010 --log carrier.jsonl
 
-It books each idempotency key once and can be told to misbehave (POST /control): answer with an
-error, stall, or act and cut the connection without an answer, as carriers do.
+It books each idempotency key once and can be told to misbehave (POST /control): answer with an error,
+stall before or after it acts, or act and cut the connection without an answer, as carriers do.
 """
 
 import argparse
@@ -33,7 +33,7 @@ STOP_WITHIN_S = 1
 class Control(msgspec.Struct, forbid_unknown_fields=True):
     """How to misbehave: the first `times` times (null: always), to the order or reference `only` (null: all). `used` counts."""
 
-    mode: Literal["ok", "fail", "stall", "lose_reply", "reject"] = "ok"
+    mode: Literal["ok", "fail", "stall", "stall_reply", "lose_reply", "reject"] = "ok"
     times: int | None = None
     status: int | None = None
     retry_after_s: int | None = None
@@ -88,6 +88,8 @@ class Carrier:
         if mode == "stall":
             await asyncio.sleep(control.delay_s)
         effect, first = self.log.book(key, shipment)
+        if mode == "stall_reply":
+            await asyncio.sleep(control.delay_s)
         return (
             LostReply() if mode == "lose_reply" else _answer(201 if first else 200, {"tracking_number": effect.tracking_number})
         )

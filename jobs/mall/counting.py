@@ -8,7 +8,7 @@ import time
 import uuid
 from datetime import datetime
 
-from jobs import connections, keys, log, trace
+from jobs import connections, crash_points, keys, log, trace
 from jobs.queue.batches import BUFFERS, UNTIL_IT_WORKS, Buffer
 from jobs.queue.job import JobSpec
 from jobs.queue.running import running_job
@@ -31,6 +31,7 @@ def count() -> int:
     for number in range(SLICES):
         now = time.time()
         following = count_spec(now)
+        crash_points.reach("count.asked")
         taken, waiting, alerts = COUNT(
             client,
             [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, keys.DIRTY_DAYS, keys.ALERTS],
@@ -47,6 +48,7 @@ def count() -> int:
                 *(part for limit in settings.capacity for part in limit),
             ],
         )
+        crash_points.reach("count.applied")
         applied += taken
         for kind, gate, people, capacity in alerts:
             logger.warning("alert", kind=kind.decode(), gate=gate.decode(), people=int(people), capacity=int(capacity))

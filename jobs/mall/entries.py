@@ -12,7 +12,7 @@ from typing import Annotated, Literal, NamedTuple
 import msgspec
 import redis.asyncio
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import InvalidField, Malformed
 from jobs.mall import counting
 from jobs.mall.orders import field_of
@@ -140,5 +140,7 @@ async def ingest(client: redis.asyncio.Redis, entries: Sequence[Entry], *, setti
     for place, number, counted_into, people in entries:
         events += (place, number, sums.setdefault(counted_into, len(sums) + 1), people)
     args = [repr(now), math.ceil(kept_s), window, before, after, job.id, job.queue, job.fields, len(sums), *sums, *events]
+    crash_points.reach("entries.asked")
     fresh = await INGEST.run(client, [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB], args)
+    crash_points.reach("entries.written")
     return [mark == ord("1") for mark in fresh]

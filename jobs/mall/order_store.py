@@ -5,7 +5,7 @@ from typing import Any
 import msgspec
 import redis.asyncio
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import Conflict, NotFound
 from jobs.mall import orders
 from jobs.mall.orders import OrderView, Status
@@ -72,11 +72,13 @@ async def counts(client: redis.asyncio.Redis) -> dict[str, int]:
 
 async def cancel(client: redis.asyncio.Redis, order_id: str, now: float) -> OrderView:
     """Cancels an order, again and again if need be. Raises NotFound, and Conflict once delivery has begun."""
+    crash_points.reach("cancel.asked")
     answer = await CANCEL.run(
         client,
         [keys.order(order_id), keys.PICK_BUFFER, keys.SCHEDULED_JOBS],
         [order_id, repr(now), f"{order_id}-start"],
     )
+    crash_points.reach("cancel.written")
     if answer is None:
         raise NotFound("order", order_id)
     if answer != b"cancelled":

@@ -8,7 +8,7 @@ from collections import Counter
 
 import redis
 
-from jobs import keys, log
+from jobs import crash_points, keys, log
 from jobs.connections import is_away
 from jobs.mall import steps, webhooks
 from jobs.mall.orders import Status, Step
@@ -79,6 +79,7 @@ def _heal_page(client: redis.Redis, ids: list[str], statuses: list[str], now: fl
         args = [order_id, repr(now), status, job.id, job.queue, job.fields]
         invocations.append((HEAL_ORDER, [keys.order(order_id)], args))
     done = []
+    crash_points.reach("reconcile.doubted")
     for order_id, status, what in zip(ids, statuses, exchange(client, invocations), strict=True):
         if isinstance(what, Exception):
             if is_away(what) or is_stale(what):
@@ -86,6 +87,7 @@ def _heal_page(client: redis.Redis, ids: list[str], statuses: list[str], now: fl
             logger.error("order not healed", order_id=order_id, error=str(what))
         elif what:
             done.append(f"order {order_id} ({status}): {what.decode()}")
+    crash_points.reach("reconcile.healed")
     return done
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from jobs import connections, keys, trace
+from jobs import connections, crash_points, keys, trace
 from jobs.errors import Permanent
 from jobs.mall import carrier, orders, packing
 from jobs.mall.order_hooks import OrderHooks
@@ -62,7 +62,9 @@ def start(order_id: str) -> str:
     """A delayed order's time has come: it joins the pick buffer."""
     now = time.time()
     job = pick_batch_spec(now)
+    crash_points.reach("start.asked")
     done = START(connections.process_client(), [keys.order(order_id)], [order_id, repr(now), job.id, job.queue, job.fields])
+    crash_points.reach("start.written")
     return "started" if done else "not waiting any more"
 
 
@@ -73,6 +75,7 @@ def pick_batch() -> dict[str, int]:
     batch = PICK_BEGIN(
         client, [keys.PICK_JOB, keys.PICK_BUFFER], [job.id, current().pick_batch, repr(now), job.worker, job.attempt]
     )
+    crash_points.reach("pick.begun")
     if batch is None:
         return {}
     load(client, PICK_END, PICK_ALONE, NEXT)
@@ -85,6 +88,7 @@ def pick_batch() -> dict[str, int]:
         args = [job.id, following.id, following.queue, following.fields, repr(time.time())]
         NEXT.in_pipeline(pipeline, [keys.PICK_BUFFER, keys.PICK_JOB], args)
         *answers, _next = pipeline.execute()
+    crash_points.reach("pick.ended")
     return Counter(answer.decode() if isinstance(answer, bytes) else "alone" for answer in answers)
 
 
@@ -96,6 +100,7 @@ def pick(order_id: str) -> str:
         return "moved on"
     args = _pick_end_args(order_id, begun.version, begun.lines(), time.time())
     answer = PICK_END(connections.process_client(), [keys.order(order_id), keys.PICK_BUFFER], args)
+    crash_points.reach("alone.ended")
     return str(answer.decode())
 
 
@@ -152,6 +157,7 @@ def _begin(order_id: str, step: Step) -> Begun | None:
         [keys.order(order_id)],
         [order_id, step.value, job.id, job.attempt, repr(time.time()), job.worker],
     )
+    crash_points.reach("step.begun")
     if version == 0:
         return None  # done before, cancelled or ended: this job has nothing left to do
     texts = [part.decode() for part in found]
@@ -174,7 +180,10 @@ def _end(
     flat = json.dumps([part for pair in fields.items() for part in pair])
     job = [following.id, following.queue, following.fields] if following else ["", "", ""]
     args = [begun.id, begun.version, repr(now), status.value, step.value if step else "", flat, stock, *job]
-    return status.value if STEP_END(connections.process_client(), [keys.order(begun.id)], args) else "moved on"
+    crash_points.reach("step.ending")
+    ended = STEP_END(connections.process_client(), [keys.order(begun.id)], args)
+    crash_points.reach("step.ended")
+    return status.value if ended else "moved on"
 
 
 def _picked(order_id: str, version: int, lines: bytes, now: float) -> tuple[Any, list[Any]]:

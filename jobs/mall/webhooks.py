@@ -15,7 +15,7 @@ import msgspec
 import redis
 import structlog
 
-from jobs import connections, keys, log, trace
+from jobs import connections, crash_points, keys, log, trace
 from jobs.errors import CircuitOpen, Permanent, ReceiverError, RetryAfter
 from jobs.mall import orders, receivers
 from jobs.mall.carrier import retry_after_s
@@ -104,6 +104,7 @@ def notify(order_id: str) -> str:
         TOLD(client, *_told("told", order_id, job.id, time.time()))
         return "gone"
     structlog.contextvars.bind_contextvars(order_id=order_id)
+    crash_points.reach("notice.read")
     trace.enter(notice.fields.get("trace", ""))
     try:
         answer = tell(client, notice, settings, attempt=job.attempt)
@@ -111,7 +112,9 @@ def notify(order_id: str) -> str:
         if time.time() - notice.changed_at > GIVEN_UP_AFTER_S:
             raise Permanent(f"not told for a day: {error}") from error
         raise
+    crash_points.reach("notice.sent")
     TOLD(client, *_told("refused" if answer.status == TELLING_STOPS else "told", order_id, job.id, time.time()))
+    crash_points.reach("notice.told")
     return str(answer.status)
 
 
@@ -181,6 +184,7 @@ def heal(client: redis.Redis, *, now: float, after_s: float) -> list[str]:
                 raise what
             logger.error("notice not healed", order_id=order_id, error=str(what))
         elif what:
+            crash_points.reach("notices.healed")
             done.append(f"notice of order {order_id}: {what.decode()}")
     return done
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import redis
 
-from jobs import connections, log
+from jobs import connections, crash_points, log
 from jobs.queue import ending
 from jobs.queue.ending import Claim, Written
 from jobs.queue.outcome import Outcome
@@ -57,11 +57,13 @@ class Acks:
     def invocation(self, batch: list[Ended]) -> Invocation:
         """The call that writes the batch."""
         claim, outcome = batch[0]
+        crash_points.reach("ack.asked")
         return ending.releasing(claim, outcome.ended_at) if outcome.what == "handed back" else ending.finishing(batch)
 
     def takes(self, batch: list[Ended], reply: Any) -> bool:
         """Takes the reply to a batch, or the error; False when Redis cannot take the batch now."""
         claim, outcome = batch[0]
+        crash_points.reach("ack.written")
         ends = self._returned if outcome.what == "handed back" else self._plain[claim.queue]
         if isinstance(reply, redis.exceptions.RedisError):
             if connections.is_away(reply):
@@ -80,7 +82,9 @@ class Acks:
             claim, outcome = self._alone[0]
             how = None
             try:
+                crash_points.reach("end.asked")
                 how = ending.write(client, claim, outcome)
+                crash_points.reach("end.written")
             except connections.AWAY:
                 raise
             except redis.exceptions.RedisError as error:

@@ -21,7 +21,7 @@ import msgspec
 import redis
 import redis.asyncio
 
-from jobs import connections, keys, log, trace
+from jobs import connections, crash_points, keys, log, trace
 from jobs.errors import CircuitOpen, InvalidField, JobInterrupted
 from jobs.queue.attempts import message
 from jobs.queue.backoff import Backoff, Dead, decide
@@ -67,6 +67,7 @@ def heal(client: redis.Redis, now: float) -> list[str]:
         job = buffer.spec(now)
         lost = NEXT(client, [buffer.items, buffer.due], ["", job.id, job.queue, job.fields, repr(now)])
         if lost is not None:
+            crash_points.reach("buffer.healed")
             done.append(f"{buffer.items}: job {lost.decode()} was lost, {job.id} takes its place")
     return done
 
@@ -138,6 +139,7 @@ class Batch:
         """`add` for several items in one round trip."""
         job_ids, args = self._adding(items, item_ids)
         ADD(client, self._keys, args)
+        crash_points.reach("batch.added")
         return job_ids
 
     async def add_many_async(
@@ -164,6 +166,7 @@ class Batch:
             except InvalidField as error:
                 raise InvalidField(f"items[{number}]", error.reason) from None
             args += (item_id, job_id, b"%s %s" % (item_id.encode(), JSON.encode(item).encode()))
+        crash_points.reach("batch.asked")
         return job_ids, args
 
     def _spec(self, now: float) -> JobSpec:
@@ -187,6 +190,7 @@ class Batch:
             return {}
         parts = [entry.split(b" ", 1) for entry in entries]
         items = [Item(item_id.decode(), msgspec.json.decode(text)) for item_id, text in parts]
+        crash_points.reach("batch.taken")
         suspect = any(number not in (None, b"0") for number in troubles)
         outcomes = [SUSPECT] * len(items) if suspect else self._outcomes(items)
         now = time.time()
@@ -194,7 +198,9 @@ class Batch:
         args: list[Argument] = [job.id, *self._about_next(now), ttl_s, job.worker]
         for item, entry, outcome in zip(items, entries, outcomes, strict=True):
             args += (item.id, entry, *self._written(item, outcome, now, ttl_s))
+        crash_points.reach("batch.answered")
         DONE(client, self._keys, args)
+        crash_points.reach("batch.written")
         errors = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if errors:
             logger.warning("items go on alone", batch=self.name, n_items=len(errors), of=len(items), error=message(errors[0]))

@@ -26,7 +26,7 @@ from enum import StrEnum
 import msgspec
 import redis
 
-from jobs import keys, log
+from jobs import crash_points, keys, log
 from jobs.errors import CircuitOpen, NotFound, Permanent, SoftTimeLimitExceeded, TimeLimitExceeded
 from jobs.queue.script import beside
 from jobs.setting_values import QUEUE_NAME
@@ -111,6 +111,7 @@ class Breaker:
         """Asks before the block and reports after it. Raises CircuitOpen; the block is then not entered."""
         call_id = uuid.uuid4().hex
         self.ask(client, call_id, clock())
+        crash_points.reach("breaker.granted")
         call, outcome = GuardedCall(), Outcome.GIVEN_BACK
         try:
             yield call

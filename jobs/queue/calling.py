@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import redis
 import redis.asyncio
 
-from jobs import connections, keys
+from jobs import connections, crash_points, keys
 from jobs.errors import InvalidField
 from jobs.queue.canvas_parts import Signature, signature
 from jobs.queue.handle import JobHandle
@@ -142,10 +142,12 @@ def _script_call(jobs: Sequence[JobSpec], now: float, due_at: float | None) -> t
     for job in jobs:
         flat = job.flat + state
         args += (job.id, job.queue, "" if due_at is None else repr(due_at), job.lasts, str(len(flat)), *flat)
+    crash_points.reach("enqueue.asked")
     return [keys.SCHEDULED_JOBS, *(job.lock for job in jobs if job.lock)], args
 
 
 def _answered(job: JobSpec, answer: int | bytes) -> tuple[str, bool]:
+    crash_points.reach("enqueue.written")
     return (answer.decode(), False) if isinstance(answer, bytes) else (job.id, answer == 1)
 
 

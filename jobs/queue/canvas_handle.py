@@ -9,7 +9,7 @@ import msgspec
 import redis
 import redis.asyncio
 
-from jobs import connections, keys
+from jobs import connections, crash_points, keys
 from jobs.errors import CanvasFailed, CanvasNotFinished, InvalidField, NotFound
 from jobs.queue import canvas_store
 from jobs.queue.canvas_store import CanvasView, TreePage
@@ -149,10 +149,12 @@ def _add_launch(pipeline: Any, canvas: "Launchable", canvas_id: str | None, now:
     n_nodes = len(program.nodes)
     args: list[str | int] = [repr(at), n_nodes, program.n_jobs, result_ttl_s, n_nodes + len(program.templates)]
     LAUNCH.in_multi(pipeline, [keys.canvas(launch_id), laid], args)
+    crash_points.reach("canvas.asked")
     return launch_id
 
 
 def _launched(canvas_id: str, client: redis.Redis | redis.asyncio.Redis, answer: int) -> CanvasHandle:
+    crash_points.reach("canvas.launched")
     if answer == EXPIRED:
         raise TimeoutError(f"canvas {canvas_id}: more than {LAID_TTL_S} s went by while its nodes were laid ready")
     return CanvasHandle(canvas_id, client)

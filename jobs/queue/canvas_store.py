@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import redis
 
-from jobs import keys, log
+from jobs import crash_points, keys, log
 from jobs.connections import is_away
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue.canvas_effects import TOLD
@@ -132,6 +132,7 @@ def cancel(client: redis.Redis, canvas_id: str, now: float) -> None:
         raise NotFound("canvas", canvas_id)
     if before == b"finished":
         raise Conflict("the canvas is finished", before.decode())
+    crash_points.reach("canvas.cancelled")
     for job_id in _jobs_at_work(client, canvas_id):
         CANCEL_JOB(client, [keys.job(job_id), keys.SCHEDULED_JOBS], [job_id, repr(now), CANCELLED_TTL_S])
 
@@ -155,6 +156,7 @@ def reconcile(client: redis.Redis, *, now: float, after_s: float) -> list[str]:
                     raise before
                 logger.error("lost member not made anew", job_id=f"{canvas_id}-{node}", error=str(before))
             elif before:
+                crash_points.reach("canvas.healed")
                 done.append(f"canvas {canvas_id}: the job {canvas_id}-{node} was lost and is made anew")
         if len(done) >= RESTARTED:
             break

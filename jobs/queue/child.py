@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import structlog
 
-from jobs import children, connections, log, trace
+from jobs import children, connections, crash_points, log, trace
 from jobs.errors import JobInterrupted, JobStopped, TimeLimitExceeded
 from jobs.queue import channel, execution, settling
 from jobs.queue.board import Board
@@ -207,11 +207,13 @@ class Child:
                 self._stream.sendall(frame)
         if self._kept_since is None:
             self._kept_since = now
+        crash_points.reach("child.kept")
         self._board.end()  # behind the outcome: a death in between is nobody's
 
     def _send(self) -> None:
         if kept := self._board.kept():
             self._stream.sendall(kept)
+            crash_points.reach("child.sent")
             self._board.sent()  # a death in between sends them twice, and the parent knows them by their numbers
         self._kept_since = None
 

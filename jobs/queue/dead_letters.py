@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import Conflict, NotFound
 from jobs.queue import attempts, audit, canvas_effects, leaving
 from jobs.queue.attempts import Attempt
@@ -113,7 +113,9 @@ def redrive(
     data = "" if args is None and kwargs is None else leaving.edited(leaver, args, kwargs)
     with client.pipeline(transaction=True) as pipeline:
         place = leaving.add_redrive(pipeline, leaver, time.time(), data=data, by=by)
+        crash_points.reach("redrive.read")
         answer = pipeline.execute()[place]
+    crash_points.reach("redrive.written")
     if not answer:
         raise NotFound("dead letter", job_id)
     if isinstance(answer, bytes):
@@ -126,8 +128,10 @@ def discard(client: redis.Redis, job_id: str, *, by: str = "") -> None:
     """Deletes a dead letter for good; what its order had reserved is released. Raises NotFound."""
     with client.pipeline(transaction=True) as pipeline:
         place = leaving.add_discard(pipeline, _leaver(client, job_id), time.time(), by=by)
+        crash_points.reach("discard.read")
         if not pipeline.execute()[place]:
             raise NotFound("dead letter", job_id)
+    crash_points.reach("discard.written")
     if by:
         audit.say("discard", who=by, target=job_id)
 
@@ -149,6 +153,7 @@ def adopt(client: redis.Redis, queue: str, job_id: str, now: float) -> bool:
     with client.pipeline(transaction=True) as pipeline:
         add_effects(pipeline, canvas_effects.ended(canvas, "dead", args[-1] if args else "", now), keys.failed(queue), job_id)
         ADOPT.in_multi(pipeline, [keys.job(job_id), keys.failed(queue)], [job_id, died_at, *args])
+        crash_points.reach("adopt.read")
         return bool(pipeline.execute()[-1])
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import UnknownTask
 from jobs.queue import attempts, canvas_effects
 from jobs.queue.attempts import Attempt
@@ -230,6 +230,7 @@ def hand_back_lost(
             if execution.startswith(prefix) and member not in held and int(execution[len(prefix) :], 16) < below:
                 lost.append(Claim(job_id, execution, name, "", {}, now))
     lost.sort(key=lambda claim: (len(claim.execution), claim.execution))
+    crash_points.reach("claim.found")
     return release_all(client, lost, now).count(Written.NOW) if lost else 0
 
 
@@ -253,6 +254,7 @@ def bury_crashed(client: redis.Redis, queue: str, member: str, now: float) -> Wr
     found: Mapping[bytes, bytes] = client.hgetall(keys.job(job_id))
     worker = found.get(b"worker_name", b"").decode(errors="replace")
     claim = Claim(job_id, execution, queue, worker, found, now)
+    crash_points.reach("quarantine.read")
     return bury(client, claim, quarantined(claim, now), burned=0)
 
 

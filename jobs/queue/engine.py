@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import redis
 
-from jobs import connections, log
+from jobs import connections, crash_points, log
 from jobs.errors import DrainTimeout, JobStopped
 from jobs.queue.appetite import Appetite
 from jobs.queue.bell import Bell
@@ -189,6 +189,7 @@ class Engine:
             self._has_room = self._has_room and self._room > 0
             self._moved_at = time.monotonic()
             self._submit(self._suspects.sorted_out(found.jobs))
+            crash_points.reach("claim.begun")
         return found
 
     def _submit(self, claims: Sequence[Claim]) -> None:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+from jobs import crash_points
 from jobs.errors import Permanent, UnknownTask
 from jobs.queue import settling
 from jobs.queue.ending import Claim
@@ -43,4 +44,5 @@ def prepared(claim: Claim, now: float) -> Execution | Outcome:
         return settling.failed(claim, Permanent(str(error)), now)
     limit_s = claim.seconds(b"time_limit_s", 0.0) or claim.seconds(b"timeout", 0.0) or task.defaults.time_limit_s
     soft_s = claim.seconds(b"soft_time_limit_s", math.inf)
+    crash_points.reach("run.ready")
     return Execution(claim, task, call, limit_s if limit_s > 0 else math.inf, soft_s)

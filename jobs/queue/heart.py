@@ -4,7 +4,7 @@ import os
 
 import redis
 
-from jobs import connections, log
+from jobs import connections, crash_points, log
 from jobs.queue.budget import Budget
 from jobs.queue.held import Held
 from jobs.queue.pools import Scaler
@@ -46,6 +46,7 @@ class Heart:
             busy=busy,
             memory_bytes=around.executor.memory_bytes(),
         )
+        crash_points.reach("beat.answered")
         if not self._started:
             self._started = True
             logger.info("worker started", worker=around.name, kind=around.executor.kind, queues=around.queues, pid=os.getpid())

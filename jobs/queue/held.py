@@ -8,7 +8,7 @@ from typing import Any
 
 import redis
 
-from jobs import log, trace
+from jobs import crash_points, log, trace
 from jobs.queue import claiming, ending
 from jobs.queue.acks import Acks, Ended
 from jobs.queue.claiming import Claims
@@ -121,6 +121,7 @@ class Held:
         """What claims so many jobs, at `now` or whenever the server comes to it."""
         executions = [f"{self._prefix}{self._executions + n:x}" for n in range(wanted)]
         self._executions += wanted
+        crash_points.reach("claim.asked")
         return claiming.asking(queues, self._worker, self._lease_s, now=now, executions=executions)
 
     def claimed(self, reply: Any) -> None:
@@ -128,6 +129,7 @@ class Held:
         if isinstance(reply, redis.exceptions.RedisError):
             self.doubt()  # a script that breaks has done what it did
             raise reply
+        crash_points.reach("claim.answered")
         self._found = claiming.found(reply, self._worker, self._clock.now())
         self._claims.update((claim.member, claim) for claim in self._found.jobs)
 

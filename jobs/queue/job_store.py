@@ -7,7 +7,7 @@ import msgspec
 import redis
 import redis.asyncio
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import Conflict, NotFound
 from jobs.queue import attempts, canvas_effects, progress
 from jobs.queue.attempts import Attempt
@@ -131,12 +131,14 @@ def _add_cancel(
     origin: bytes | None,
     canvas: bytes | None,
 ) -> None:
+    crash_points.reach("revoke.read")
     CANCEL.in_multi(pipeline, [keys.job(job_id), keys.SCHEDULED_JOBS], [job_id, repr(now), CANCELLED_TTL_S])
     effects = canvas_effects.ended((canvas or b"").decode(), "cancelled", "by an operator", now)
     add_effects(pipeline, effects, keys.canceled((origin or b"").decode()), job_id)
 
 
 def _check_cancelled(job_id: str, answer: str) -> None:
+    crash_points.reach("revoke.written")
     if answer == "unknown":
         raise NotFound("job", job_id)
     if answer == "owned":

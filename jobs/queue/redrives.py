@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.errors import Conflict, InvalidField, NotFound
 from jobs.queue import audit
 from jobs.queue.cursor import walk
@@ -67,7 +67,9 @@ def request(
     rate = "" if rate_per_s is None else repr(rate_per_s)
     edited = "" if kwargs is None else msgspec.json.encode(kwargs).decode()
     args: list[str | int] = [record_id, repr(now), action, group or "", rate, edited, by, MAX_OPEN]
+    crash_points.reach("redrives.asked")
     total = OPEN(client, [keys.redrive(record_id), keys.redrive_letters(record_id), source, keys.REDRIVES], args)
+    crash_points.reach("redrives.opened")
     if total < 0:
         raise Conflict(f"{MAX_OPEN} redrives are open: wait for one to end, or cancel it")
     audit.say(f"{action} group", who=by, target=group or "all")

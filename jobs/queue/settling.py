@@ -5,7 +5,7 @@ from typing import Any
 
 import redis
 
-from jobs import connections, keys
+from jobs import connections, crash_points, keys
 from jobs.errors import DrainTimeout, Permanent, UnknownTask
 from jobs.queue import ending
 from jobs.queue.attempts import failed_attempt
@@ -19,6 +19,7 @@ PROBE_S = 1
 
 def succeeded(claim: Claim, task: Task, result: Any, now: float) -> Outcome:
     """The job has returned. A result that is not JSON fails it for good: its work is done, and would be done again."""
+    crash_points.reach("run.returned")
     try:
         encoded = encode_result(result)
     except TypeError as error:
@@ -28,6 +29,7 @@ def succeeded(claim: Claim, task: Task, result: Any, now: float) -> Outcome:
 
 def failed(claim: Claim, error: BaseException, now: float, *, failing: float = 0.0) -> Outcome:
     """The job has raised. `failing` is the share of its task's executions that failed of late. May ask Redis if it is there."""
+    crash_points.reach("run.raised")
     if isinstance(error, DrainTimeout) or (connections.is_away(error) and _is_away()):
         return handed_back(claim, now)  # nobody's attempt: the job goes on when its worker's successor does, or Redis
     now = _ended_at(claim, now)

@@ -13,7 +13,7 @@ import redis
 from rq.exceptions import AbandonedJobError
 from rq.job import Job
 
-from jobs import keys, log
+from jobs import crash_points, keys, log
 from jobs.errors import Permanent
 from jobs.queue import canvas_effects, ending, settling
 from jobs.queue.attempts import failed_attempt
@@ -46,6 +46,7 @@ def on_success(job: Job, connection: redis.Redis, result: Any) -> None:
     with connection.pipeline(transaction=True) as pipeline:
         add_effects(pipeline, effects, keys.wip(job.origin), "")
         pipeline.execute()
+    crash_points.reach("stock.told")
 
 
 def _decide_for(job: Job, client: redis.Redis, error: BaseException) -> None:
@@ -58,6 +59,7 @@ def _decide_for(job: Job, client: redis.Redis, error: BaseException) -> None:
         _count_crash(job, client, claim, now)
         return
     failed = failed_attempt(claim.attempt, started_at, now, worker, error)
+    crash_points.reach("stock.decided")
     match settling.follows(claim, error, now):
         case Retry(delay_s):
             ending.note_retry(client, claim, failed)

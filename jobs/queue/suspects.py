@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import redis
 
-from jobs import keys
+from jobs import crash_points, keys
 from jobs.queue import ending
 from jobs.queue.ending import Claim
 from jobs.queue.script import beside
@@ -47,6 +47,7 @@ class Suspects:
         """The next one, on record. Raises RedisError: it is still the next one then."""
         claim = self._waiting[0]
         SUSPECT(client, [keys.job(claim.id), keys.wip(claim.queue)], [claim.id, claim.execution])
+        crash_points.reach("suspect.noted")
         self._tried, self._next_at = claim.member, now + TRIAL_S
         return self._waiting.popleft()
 

@@ -22,7 +22,7 @@ from rq.serializers import JSONSerializer
 from rq.utils import now as rq_now
 from rq.worker import BaseWorker, DequeueStrategy
 
-from jobs import connections, log
+from jobs import connections, crash_points, log
 from jobs.arrival import STOPS
 from jobs.queue import canvas as _canvas  # noqa: F401  its chunk task is on every worker's allow-list
 from jobs.queue import catalogue, limits
@@ -109,6 +109,7 @@ class Worker(BaseWorker):
 
     def _leave(self, registration: Registration) -> None:
         try:
+            crash_points.reach("worker.leaving")
             registration.leave(self.connection)
         except redis.exceptions.RedisError as error:
             logger.warning("not signed off, the entry will expire", error=str(error))
