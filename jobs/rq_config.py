@@ -5,14 +5,18 @@ Loading this module therefore makes `CpuWorker` the command's default, whose job
 `-w jobs.queue.worker.IoWorker` asks for the other one, `-w rq.Worker -S json` for a stock one.
 """
 
+import functools
 import sys
 import time
-from typing import NoReturn
+from collections.abc import Callable
+from typing import Any, NoReturn, TypeVar
 
 import click
 import redis
+import rq.cli.workers
 from click.core import ParameterSource
 from rq.cli.helpers import CliConfig
+from rq.suspension import is_suspended
 
 from jobs import arrival as _arrival  # noqa: F401  first: signals have a meaning from here on
 from jobs import connections, crash_points, log
@@ -23,6 +27,7 @@ from jobs.settings import current
 
 WAIT_S = 1.0
 OURS = tuple(f"{worker.__module__}.{worker.__qualname__}" for worker in (CpuWorker, IoWorker))
+T = TypeVar("T")
 JSON_NAMES = ("json", "rq.serializers.JSONSerializer")
 
 
@@ -42,13 +47,11 @@ def _url() -> str:
         _fail(str(error))
 
 
-def _wait_until_reachable(url: str) -> None:
+def _patiently(url: str, ask: Callable[..., T], *args: Any) -> T:
     """RQ's command exits when Redis is away at its start; a worker waits."""
-    client = connections.connect(url)
     while True:
         try:
-            client.ping()
-            return
+            return ask(*args)
         except redis.exceptions.AuthenticationError as error:
             _fail(f"Redis at {connections.shown_url(url)} refuses the password: {error}")
         except redis.exceptions.RedisError as error:
@@ -69,4 +72,6 @@ REDIS_URL = _url()
 _context = click.get_current_context(silent=True)
 if _context is not None and _context.info_name == "worker":
     _load_our_worker(_context)
-    _wait_until_reachable(REDIS_URL)
+    # Before it starts a worker the command asks once more, through a connection of its own.
+    rq.cli.workers.is_suspended = functools.partial(_patiently, REDIS_URL, is_suspended)
+    _patiently(REDIS_URL, connections.connect(REDIS_URL).ping)

@@ -1,12 +1,23 @@
 """The small carrier service as a process, told how to behave and asked what it has booked."""
 
+import re
+from pathlib import Path
 from typing import Any
 
 import httpx
+from processes import Processes
 
 
 class Carrier:
     """A client of the running service."""
+
+    @classmethod
+    def started(cls, processes: Processes, folder: Path) -> "Carrier":
+        """Starts the service, with its log in the folder, on a port that it takes itself."""
+        log = str(folder / "effects.jsonl")
+        process = processes.start("python", "-m", "jobs.mall.carrier_service", "--port", "0", "--log", log)
+        process.prints("http://")
+        return cls(re.findall(r"http://\S+", process.output)[0])
 
     def __init__(self, url: str) -> None:
         self.url = url

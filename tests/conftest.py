@@ -5,7 +5,6 @@ top-level package called `tests`, so `tests.` cannot be relied on.
 """
 
 import os
-import re
 import socket
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -27,7 +26,7 @@ from carriers import Carrier  # noqa: E402
 from hands import Hands  # noqa: E402
 from killing import Killer  # noqa: E402
 from mall_floor import Floor  # noqa: E402
-from processes import ROOT, Process, Processes  # noqa: E402
+from processes import ROOT, Processes  # noqa: E402
 from servers import Server  # noqa: E402
 
 from jobs import connections  # noqa: E402
@@ -168,11 +167,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 def _carrier(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Carrier]:
     folder = tmp_path_factory.mktemp("carrier")
     started = Processes(folder, {**os.environ, "PYTHONPATH": str(ROOT)})
-    log = str(folder / "effects.jsonl")
-    process: Process = started.start("python", "-m", "jobs.mall.carrier_service", "--port", "0", "--log", log)
-    process.prints("http://")
-    found = re.search(r"http://\S+", process.output)
-    running = Carrier(found.group() if found else "")
+    running = Carrier.started(started, folder)
     yield running
     running.close()
     started.end()

@@ -16,15 +16,16 @@ class Cutting:
         self.url = f"unix://{folder}/front"
         self._to = redis_url.removeprefix("unix://")
         self._cut: tuple[bytes, int] | None = None
+        self._times = 0
         self.cuts = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(f"{folder}/front")
         self._listener.listen()
         threading.Thread(target=self._accept, daemon=True).start()
 
-    def cut(self, request: bytes, after: int = 0) -> None:
-        """The answer to the next request with these bytes is lost but for its first `after` bytes, and the connection."""
-        self._cut = (request, after)
+    def cut(self, request: bytes, after: int = 0, times: int = 1) -> None:
+        """The answers to the next requests with these bytes are lost but for the first `after` bytes, and the connections."""
+        self._cut, self._times = (request, after), times
 
     def close(self) -> None:
         """Nobody is let in any more."""
@@ -50,7 +51,8 @@ class Cutting:
                     if not data:
                         return
                     if source is client and self._cut is not None and self._cut[0] in data:
-                        cutting, self._cut = self._cut[1], None
+                        cutting, self._times = self._cut[1], self._times - 1
+                        self._cut = self._cut if self._times else None
                     if source is server and cutting is not None:
                         sink.sendall(data[:cutting])
                         self.cuts += 1

@@ -2,6 +2,7 @@
 
 import itertools
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 
 import msgspec
 import redis
@@ -9,8 +10,32 @@ import redis
 from jobs import keys
 from jobs.mall.orders import ENDED, TRANSITIONS, Status
 from jobs.queue.overview import queue_names
+from jobs.queue.samples import sum_up
 
 Hash = dict[str, str]
+
+
+def unlawful(path: Sequence[Status], status: str) -> str:
+    """I2: what is wrong with the way that an order took to its status; empty when nothing is."""
+    steps = itertools.pairwise(path)
+    if (
+        path
+        and path[0] in (Status.SCHEDULED, Status.ACCEPTED)
+        and path[-1] == status
+        and all(b in TRANSITIONS[a] for a, b in steps)
+    ):
+        return ""
+    return f"no legal way to {status}: {' -> '.join(path)}"
+
+
+def under_way(client: redis.Redis) -> list[str]:
+    """The keys that tell of something that has not ended: orders, canvases, entries, items of a batch, jobs."""
+    places = [place(queue) for queue in queue_names(client) for place in (keys.queue, keys.wip, keys.scheduled)]
+    tell = [keys.ORDERS_OPEN, keys.CANVASES_OPEN, keys.ENTRIES_JOB, keys.PICK_JOB, keys.batch_due(sum_up.name), *places]
+    with client.pipeline(transaction=True) as pipeline:
+        for key in tell:
+            pipeline.exists(key)
+        return [key for key, exists in zip(tell, pipeline.execute(), strict=True) if exists]
 
 
 def orders(client: redis.Redis) -> dict[str, Hash]:
@@ -35,9 +60,7 @@ def check_orders(client: redis.Redis, known: dict[str, Hash]) -> None:
     for order_id, fields in known.items():
         status, path = Status(fields["status"]), paths[order_id.encode()]
         assert status in ENDED and order_id.encode() in listed[status], f"{order_id} is {status}"
-        assert path[0] in (Status.SCHEDULED, Status.ACCEPTED) and path[-1] is status, f"{order_id}: {' -> '.join(path)}"
-        for before, after in itertools.pairwise(path):
-            assert after in TRANSITIONS[before], f"{order_id}: {' -> '.join(path)}"
+        assert not unlawful(path, status), f"{order_id}: {unlawful(path, status)}"
 
 
 def check_stock(client: redis.Redis, known: dict[str, Hash], sku: str, on_hand: int) -> None:

@@ -67,11 +67,19 @@ class Process:
         if text not in self.output:
             raise AssertionError(f"{self.name} ended with {self._popen.poll()}:\n{self.output[-TAIL:]}")
 
-    def kill(self) -> None:
-        """SIGKILL to it and to everything in its session: a stock worker's horse has a process group of its own."""
-        for pid in {self.pid, *_session(self.pid)}:
+    def children(self) -> list[int]:
+        """What lives in its session beside it: a stock worker's horse has a process group of its own."""
+        return sorted(pid for pid in _session(self.pid) if pid != self.pid)
+
+    def send_all(self, number: signal.Signals) -> None:
+        """Sends a signal to it and to everything in its session."""
+        for pid in {*([self.pid] if self.runs else []), *_session(self.pid)}:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, number)
+
+    def kill(self) -> None:
+        """SIGKILL to it and to everything in its session."""
+        self.send_all(signal.SIGKILL)
         self._popen.wait()
 
 
@@ -85,6 +93,8 @@ class Processes:
         self._folder = folder
         self._environ = environ
         self.started: list[Process] = []
+        self.tree = ROOT
+        """The folder to start them in: the product, or a changed copy of it."""
         self.worker_class = ""
         """What `worker` starts: the command's default, which is CpuWorker, or the one named here, with one job at a time."""
 
@@ -96,7 +106,7 @@ class Processes:
         with output.open("wb") as log:
             popen = subprocess.Popen(
                 command,
-                cwd=ROOT,
+                cwd=self.tree,
                 env={**self._environ, "PATH": f"{bin_dir}{os.pathsep}{self._environ.get('PATH', os.defpath)}", **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=log,

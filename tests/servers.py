@@ -7,12 +7,15 @@ TURNSTILE_ names that it does not know).
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from jobs.children import end_with_parent
 from jobs.engine import find_engine
@@ -22,9 +25,10 @@ POLL_S = 0.005
 
 
 class Server:
-    """One server and its data folder."""
+    """One server and its data folder. `fsync` is `always`, as in production, or `everysec`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fsync: str = "always") -> None:
+        self._fsync = fsync
         self.binary = os.environ.get("TEST_REDIS") or find_engine().binary
         # Not pytest's folder: a socket's path has room for about a hundred characters.
         self.folder = Path(tempfile.mkdtemp(prefix="turnstile-"))
@@ -33,12 +37,21 @@ class Server:
 
     def start(self) -> None:
         """Starts it, or starts it again on the same data, and waits until it answers."""
+        self.launch()
+        deadline = time.monotonic() + START_LIMIT_S
+        while not self.answers():
+            if not self.runs or time.monotonic() > deadline:
+                raise AssertionError(f"{self.binary} did not start:\n{(self.folder / 'log').read_text()}")
+            time.sleep(POLL_S)
+
+    def launch(self) -> None:
+        """Starts its process, and waits for nothing."""
         options = {
             "port": "0",
             "unixsocket": f"{self.folder}/s",
             "dir": str(self.folder),
             "appendonly": "yes",
-            "appendfsync": "always",
+            "appendfsync": self._fsync,
             "save": "",
             "maxmemory-policy": "noeviction",
         }
@@ -50,12 +63,25 @@ class Server:
                 stderr=log,
                 start_new_session=True,
                 preexec_fn=end_with_parent(),
+                # SIGXFSZ stays ignored, as Python has it: a file that may not grow is then a failed write, like a full disk.
+                restore_signals=False,
             )
-        deadline = time.monotonic() + START_LIMIT_S
-        while not self._answers():
-            if self._process.poll() is not None or time.monotonic() > deadline:
-                raise AssertionError(f"{self.binary} did not start:\n{(self.folder / 'log').read_text()}")
-            time.sleep(POLL_S)
+
+    @property
+    def pid(self) -> int:
+        """The process that was started last."""
+        if self._process is None:
+            raise AssertionError("the server does not run")
+        return self._process.pid
+
+    @property
+    def runs(self) -> bool:
+        """Whether its process lives."""
+        return self._process is not None and self._process.poll() is None
+
+    def send(self, number: signal.Signals) -> None:
+        """Sends it a signal."""
+        os.kill(self.pid, number)
 
     def kill(self) -> None:
         """SIGKILL, as an outage: what it answered is on disk."""
@@ -69,8 +95,9 @@ class Server:
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _answers(self) -> bool:
-        client = redis.Redis.from_url(self.url)
+    def answers(self) -> bool:
+        """Whether it answers a PING."""
+        client = redis.Redis.from_url(self.url, retry=Retry(NoBackoff(), 0))
         try:
             return bool(client.ping())
         except redis.exceptions.RedisError:

@@ -25,7 +25,7 @@ from jobs import connections, crash_points, keys, log, trace
 from jobs.errors import CircuitOpen, InvalidField, JobInterrupted
 from jobs.queue.attempts import message
 from jobs.queue.backoff import Backoff, Dead, decide
-from jobs.queue.job import JSON, JobSpec
+from jobs.queue.job import CANCELLED_TTL_S, JSON, JobSpec
 from jobs.queue.options import DEFAULT_TIME_LIMIT_S
 from jobs.queue.outcome import encode_result
 from jobs.queue.running import running_job
@@ -65,7 +65,7 @@ def heal(client: redis.Redis, now: float) -> list[str]:
     done = []
     for buffer in BUFFERS.values():
         job = buffer.spec(now)
-        lost = NEXT(client, [buffer.items, buffer.due], ["", job.id, job.queue, job.fields, repr(now)])
+        lost = NEXT(client, [buffer.items, buffer.due], ["", job.id, job.queue, job.fields, repr(now), CANCELLED_TTL_S])
         if lost is not None:
             crash_points.reach("buffer.healed")
             done.append(f"{buffer.items}: job {lost.decode()} was lost, {job.id} takes its place")

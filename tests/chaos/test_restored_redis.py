@@ -105,17 +105,6 @@ def convergence(client: redis.Redis) -> Callable[[], bool]:
     return converged
 
 
-def quiet(client: redis.Redis) -> bool:
-    """Nothing is under way."""
-    return not client.exists(
-        keys.ORDERS_OPEN,
-        keys.CANVASES_OPEN,
-        keys.ENTRIES_JOB,
-        keys.batch_due(sum_up.name),
-        *(place(queue) for queue in queue_names(client) for place in (keys.queue, keys.wip, keys.scheduled)),
-    )
-
-
 def check_parcels(known: dict[str, invariants.Hash], lost: set[str], window: Window, carrier: Carrier, since: float) -> None:
     """I3: a delivered order has one parcel, which it knows; another one has none, unless it was booked in what was forgotten."""
     parcels = httpx.get(f"{carrier.url}/shipments", trust_env=False, timeout=10).json()["shipments"]
@@ -182,14 +171,14 @@ def test_what_a_restored_redis_still_knows_comes_to_its_end_and_a_repeated_reque
     goal = sum(said.answered_at > window.ended_at for said in shoppers.of("order")) + ORDERS_AFTER
     wait_for(lambda: shoppers.n_answered("order") > goal, PATIENCE_S, "orders are accepted again")
     shoppers.stop()
-    wait_for(lambda: quiet(client), PATIENCE_S, "nothing is under way")
+    wait_for(lambda: not invariants.under_way(client), PATIENCE_S, "nothing is under way")
     lost = check_all(system, shoppers, window, carrier, since)
     sent = list(shoppers.said)
     repeated = [said.request for said in sent if window.may_hold(said) and said.request.kind != "cancel"]
     shoppers.said = [said for said in sent if said.request not in repeated]
     for request in repeated:
         shoppers.ask(request)
-    wait_for(lambda: quiet(client), PATIENCE_S, "nothing is under way")
+    wait_for(lambda: not invariants.under_way(client), PATIENCE_S, "nothing is under way")
     assert check_all(system, shoppers, None, carrier, since) == set(), "what was repeated is there"
     assert all(process.runs for process in system.running.values()), "no process has ended"
     with capsys.disabled():

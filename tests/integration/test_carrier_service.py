@@ -191,6 +191,15 @@ def test_told_to_stall_it_waits_and_then_acts(log: Path) -> None:
         assert time.monotonic() - began >= 0.3
 
 
+def test_told_to_stall_its_reply_it_has_acted_before(log: Path) -> None:
+    with carrier(log) as running:
+        running.tell(mode="stall_reply", times=1, delay_s=60)
+        with pytest.raises(httpx.ReadTimeout):
+            running.client.post("/shipments", headers={"Idempotency-Key": "a"}, json=BODY, timeout=1)
+        assert [effect["key"] for effect in effects(log)] == ["a"]
+        assert running.book("a").status_code == 200
+
+
 @pytest.mark.parametrize("control", [{"mode": "sulk"}, {"mode": "fail", "times": "often"}, {"mod": "ok"}])
 def test_an_unusable_control_is_refused_and_changes_nothing(log: Path, control: dict[str, Any]) -> None:
     with carrier(log) as running:
