@@ -39,13 +39,17 @@ PER_PROCESS = 40
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is done. The run ends after `seconds`, and, where `kills` is given, not before there were so many SIGKILLs."""
+    """What is done. The run ends after `seconds`, and, where `kills` is given, not before there were so many SIGKILLs.
+
+    `stock`: with unmodified `rq.Worker`s beside ours. What one held when it was killed is back when RQ says so: after 90 s.
+    """
 
     seconds: float
     seed: int
     rates: Rates = field(default_factory=Rates)
     kills: int = 0
     fsync: str = "always"
+    stock: bool = True
     kinds: Sequence[Kind] = KINDS
 
 
@@ -154,7 +158,7 @@ def _ground(plan: Plan, folder: Path, tree: Path | None) -> Iterator[tuple[Fleet
         server.start()
         carrier = Carrier.started(carriers, folders[1])
         stack.callback(carrier.close)
-        fleet = Fleet(server, processes, carrier, proxied=True, tree=tree, seed=plan.seed, **observed.ENVIRON)
+        fleet = Fleet(server, processes, carrier, proxied=True, stock=plan.stock, tree=tree, seed=plan.seed, **observed.ENVIRON)
         fleet.start()
         fleet.ready()
         yield fleet, processes

@@ -59,6 +59,7 @@ class Fleet:
         carrier: Carrier,
         *,
         proxied: bool,
+        stock: bool = True,
         tree: Path | None = None,
         seed: int = 0,
         **environ: str,
@@ -79,8 +80,8 @@ class Fleet:
         for role, line in procfile.parse((processes.tree / "Procfile").read_text()).items():
             for number in range(TWICE):
                 self.commands[f"{role}-{number + 1}"] = line.split()
-        stock = ("env", "RQ_CONFIG=jobs.rq_config", "rq", "worker", "-w", "rq.Worker", "-S", "json")
-        self.commands |= {name: [*stock, *queues] for name, queues in STOCK.items()}
+        unmodified = ("env", "RQ_CONFIG=jobs.rq_config", "rq", "worker", "-w", "rq.Worker", "-S", "json")
+        self.commands |= {name: [*unmodified, *queues] for name, queues in STOCK.items() if stock}
         self._ports = {name: free_port() for name in self.commands if self.role(name) == "web"}
         self.urls = [f"http://127.0.0.1:{port}" for port in self._ports.values()]
         self._running: dict[str, Process] = {}

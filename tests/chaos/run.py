@@ -58,6 +58,7 @@ def plan(argv: list[str]) -> tuple[Plan, Path, Path | None]:
     parser.add_argument("--orders", type=int, default=1_500, help="how many to send, spread over the minutes (1500)")
     parser.add_argument("--entries", type=int, default=30_000, help="how many to send, spread over the minutes (30000)")
     parser.add_argument("--fsync", choices=("always", "everysec"), default="always", help="of Redis' append-only file (always)")
+    parser.add_argument("--without-stock", action="store_true", help="no unmodified rq.Worker beside ours")
     parser.add_argument("--folder", type=Path, help="a new folder for history and logs (one under the system's temporary folder)")
     parser.add_argument("--json", type=Path, help="write the verdict there, too")
     given = parser.parse_args(argv)
@@ -66,7 +67,11 @@ def plan(argv: list[str]) -> tuple[Plan, Path, Path | None]:
     rates = Rates(orders=given.orders / seconds, entries=singles, bodies=(given.entries / seconds - singles) / LINES, lines=LINES)
     folder = given.folder or Path(tempfile.mkdtemp(prefix="turnstile-chaos-"))
     folder.mkdir(parents=True, exist_ok=True)
-    return Plan(seconds, given.seed, rates, kills=given.kills, fsync=given.fsync), folder, given.json
+    return (
+        Plan(seconds, given.seed, rates, kills=given.kills, fsync=given.fsync, stock=not given.without_stock),
+        folder,
+        given.json,
+    )
 
 
 def main(argv: list[str]) -> int:
