@@ -4,7 +4,6 @@ As in Jepsen's total-queue: `lost` was answered and left no trace or never ended
 for it, `duplicated` was done more than once; beside these the invariants I1 to I8, `unanswered`, and `leak`. Pure and linear.
 """
 
-import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,16 +12,13 @@ import msgspec
 from history import Kind, Op, Record, Snap
 from invariants import unlawful
 from ledger import ENTRIES, Fault, Ledger, Told
-from observed import Final, JobEnd, OrderEnd
+from observed import PLANNED, STOCK_WORKER, Final, JobEnd, OrderEnd
 
 from jobs.mall.orders import ENDED, Status
 
-STOCK_WORKER = re.compile(r"[0-9a-f]{32}")
-"""The name that an unmodified `rq.Worker` gives itself: without a fence, one that was stopped past its lease writes again."""
 QUARANTINED = "Quarantined"
 CRASHES = 2
 """Faults at least until a job is quarantined: it takes three crashes in a row, of which `samples.crash` makes one itself."""
-PLANNED = "Planned"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +77,7 @@ def _entries(ledger: Ledger, final: Final) -> Iterator[Finding]:
             sure[cell] += told.people
             if told.accepted + told.duplicates != told.n:
                 yield _of(told, "lost", f"of {told.n} events {told.accepted} were taken and {told.duplicates} were known")
-            elif told.duplicates and not told.unknown:
+            elif told.duplicates and not told.unknown and not _troubled(told, ledger.faults):
                 yield _of(told, "lost", f"{told.duplicates} new events were called duplicates")
     bad: dict[str, tuple[str, str]] = {}
     for cell in perhaps.keys() | final.counted.keys():
@@ -103,6 +99,11 @@ def _entries(ledger: Ledger, final: Final) -> Iterator[Finding]:
     if not ledger.done["entries"].all <= final.accepted_events <= ledger.sent["entries"].all:
         sums = f"{ledger.done['entries'].all} events answered for, {ledger.sent['entries'].all} sent"
         yield Finding("I1", "entries", f"{sums}, {final.accepted_events} accepted")
+
+
+def _troubled(told: Told, faults: Sequence[Record]) -> bool:
+    """Whether something was amiss meanwhile: a script that the web sends again, its reply being lost, finds its own event."""
+    return any(fault.began_at <= told.answered_at and fault.healed_at >= told.asked_at for fault in faults)
 
 
 def _orders(ledger: Ledger, final: Final) -> Iterator[Finding]:

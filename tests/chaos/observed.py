@@ -1,5 +1,6 @@
 """What a system that has come to rest holds, as plain data: read from Redis, from the API, and from the carrier's log."""
 
+import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -15,10 +16,14 @@ from jobs import connections, keys
 from jobs.commands.doctor import examined
 from jobs.mall.orders import Status, decode_lines, quantities
 from jobs.queue import attempts, canvas_store, job_store
+from jobs.queue.attempts import Attempt
 from jobs.queue.canvas_store import CanvasView
 from jobs.queue.orphans import Walk
 from jobs.queue.schedules import Run
 
+STOCK_WORKER = re.compile(r"[0-9a-f]{32}")
+"""The names of unmodified `rq.Worker`s. One of them has no fence: stopped past its lease, it writes once more."""
+PLANNED = "Planned"
 KEPT_S = 7_200
 ENVIRON = {"TURNSTILE_SAMPLES": "1", "TURNSTILE_RESULT_TTL_S": str(KEPT_S)}
 """What the processes need so that their jobs can be called, and looked at when the run is over."""
@@ -42,7 +47,8 @@ class OrderEnd(msgspec.Struct, frozen=True):
 
 
 class JobEnd(msgspec.Struct, frozen=True):
-    """A job at the end. `wrote`: the worker of each result that was written; `failed`: the error of each attempt that failed."""
+    """A job at the end. `wrote`: the worker of each result that was written; `failed`: the error of each attempt that failed,
+    but for those that a stock worker burned."""
 
     status: str
     wrote: tuple[str, ...] = ()
@@ -158,10 +164,15 @@ def _jobs(client: redis.Redis, ids: Iterable[str]) -> dict[str, JobEnd]:
             (status, tried, error_type), results = pipeline.execute()
         if status is not None:
             wrote = tuple(written.get(b"worker_name", b"").decode() for _id, written in results)
-            failed = tuple(attempt.error_type for attempt in attempts.read(tried or b""))
+            failed = tuple(attempt.error_type for attempt in attempts.read(tried or b"") if not _burned(attempt))
             result = job_store.get(client, job_id).result
             found[job_id] = JobEnd(status.decode(), wrote, result, failed, (error_type or b"").decode())
     return found
+
+
+def _burned(attempt: Attempt) -> bool:
+    """Whether an unmodified `rq.Worker` charged the job for what happened to itself, as it does when it loses Redis."""
+    return STOCK_WORKER.fullmatch(attempt.worker) is not None and attempt.error_type != PLANNED
 
 
 def _counted(http: httpx.Client, web_url: str, ledger: Ledger) -> dict[str, int]:
