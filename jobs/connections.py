@@ -27,7 +27,9 @@ from jobs.settings import Settings, current
 
 SOCKET = {"socket_timeout": 10.0, "health_check_interval": 30}
 TCP = {"socket_connect_timeout": 3.0, "socket_keepalive": True}
-ASYNC_SOCKET = {**SOCKET, "socket_timeout": 3.0}
+ASYNC_SOCKET = {"socket_timeout": 3.0}
+"""No health check: on a unix socket redis-py 8.1 pings before its connection's first command, and while Redis loads connects anew
+for each ping that is refused, for ever. It would find a dead connection no sooner than the command does."""
 POOL_WAIT_S = 5.0
 MAX_SYNC_CONNECTIONS = 4
 MAX_ASYNC_CONNECTIONS = 10

@@ -314,6 +314,10 @@ open>|<direction>|<gate>`; ingest.lua pushes, count.lua removes what it applied.
 ENTRIES_JOB = "turnstile:entries:job"
 """string; id of the count job that is due to empty the buffer. Set by ingest.lua, moved on by count.lua."""
 
+ENTRIES_WINDOWS = "turnstile:entries:windows"
+"""zset of the windows that events were noted in, by when each ends to be looked into, which is its name too. ingest.lua adds
+them and takes out those that have ended."""
+
 SEEN_IDS_PREFIX = "turnstile:seen:e:"
 """prefix of `seen:e:<window>:<bucket>`: set of 64 bit digests of event_ids, so that a repeated one is a duplicate. ingest.lua;
 the windows are as long as events are taken, and expire when the next one ends."""

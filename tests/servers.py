@@ -44,8 +44,8 @@ class Server:
                 raise AssertionError(f"{self.binary} did not start:\n{(self.folder / 'log').read_text()}")
             time.sleep(POLL_S)
 
-    def launch(self) -> None:
-        """Starts its process, and waits for nothing."""
+    def launch(self, **more: str) -> None:
+        """Starts its process, with more options if given (`_` for `-`), and waits for nothing."""
         options = {
             "port": "0",
             "unixsocket": f"{self.folder}/s",
@@ -54,6 +54,7 @@ class Server:
             "appendfsync": self._fsync,
             "save": "",
             "maxmemory-policy": "noeviction",
+            **{name.replace("_", "-"): value for name, value in more.items()},
         }
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

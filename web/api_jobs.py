@@ -18,7 +18,7 @@ from jobs.queue.job import unique_id
 from jobs.queue.job_store import JobView
 from jobs.queue.options import MAX_S, Priority
 from jobs.queue.overview import QueueInfo
-from jobs.queue.watching import changes
+from jobs.queue.watching import ENDED, changes
 from jobs.setting_values import QUEUE_NAME
 from web.admission import Kind
 from web.audit import Done, audit
@@ -26,7 +26,7 @@ from web.due import NOT_BOTH, Countdown, Instant, due_at
 from web.http import answer, call, read_body, read_json
 from web.operation import Operation, said
 from web.state import State, state
-from web.streams import event_stream
+from web.streams import LAST_SEEN, event_stream, no_more_events
 
 
 class JobRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -87,9 +87,12 @@ async def get_job(request: Request) -> Response:
 
 
 async def job_events(request: Request) -> Response:
-    """The job when it changes (server-sent event `status`) and what it reports (`progress`), until it has ended."""
+    """The job when it changes (server-sent event `status`) and what it reports (`progress`), until it has ended;
+    then 204 to who has seen its last."""
     here, job_id = state(request), request.path_params["id"]
-    await job_store.get_async(here.redis, job_id)  # an unknown job is a 404, not an empty stream
+    job = await job_store.get_async(here.redis, job_id)  # an unknown job is a 404, not an empty stream
+    if job.status in ENDED and request.headers.get("last-event-id") == _edition(job):
+        return no_more_events()
     return event_stream(_follow(here, job_id))
 
 
@@ -102,7 +105,12 @@ async def _follow(here: State, job_id: str) -> AsyncGenerator[ServerSentEvent, N
                 yield ServerSentEvent(msgspec.json.encode(reported).decode(), event="progress")
             if (seen.status, seen.failures) != state_before:
                 state_before = seen.status, seen.failures
-                yield ServerSentEvent(msgspec.json.encode(await _shown(here, job_id)).decode(), event="status")
+                shown = await _shown(here, job_id)
+                yield ServerSentEvent(msgspec.json.encode(shown).decode(), event="status", id=_edition(shown))
+
+
+def _edition(job: JobView | Gone) -> str:
+    return "gone" if isinstance(job, Gone) else f"{job.status}-{job.ended_at or 0:.6f}"
 
 
 async def _shown(here: State, job_id: str) -> JobView | Gone:
@@ -164,9 +172,17 @@ OPERATIONS = (
         status=202,
         also=(404,),
         headers=("Location",),
+        links=(get_job, job_events, delete_job),
     ),
     Operation("GET", "/v1/jobs/{id}", get_job, response=JobView),
-    Operation("GET", "/v1/jobs/{id}/events", job_events, response_media_types=("text/event-stream",)),
+    Operation(
+        "GET",
+        "/v1/jobs/{id}/events",
+        job_events,
+        also=(204,),
+        parameters=(LAST_SEEN,),
+        response_media_types=("text/event-stream",),
+    ),
     Operation("DELETE", "/v1/jobs/{id}", delete_job, response=JobView, also=(409,)),
     Operation("POST", "/v1/jobs/{id}/stop", stop_job, response=Done, status=202, also=(409,)),
     Operation("GET", "/v1/queues", get_queues, response=QueueList),

@@ -38,7 +38,7 @@ from web.http import PAGE, answer, paging, read_body, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
 from web.state import State, state
-from web.streams import event_stream
+from web.streams import LAST_SEEN, event_stream, no_more_events
 
 PATH = "/v1/orders"
 KEY = re.compile(r'"(?P<quoted>[ !#-\[\]-~]+)"|(?P<bare>[!#-~]+)')
@@ -128,10 +128,12 @@ def _edition(order: OrderView, version: int) -> str:
 
 
 async def order_events(request: Request) -> Response:
-    """The order at every change (server-sent event `order`), until it has ended."""
-    here, order_id = state(request), request.path_params["id"]
-    await order_store.get(here.redis, order_id)  # an unknown order is a 404, not an empty stream
-    return event_stream(_follow(here, order_id, request.headers.get("last-event-id", "")))
+    """The order at every change (server-sent event `order`), until it has ended; then 204 to who has seen its last."""
+    here, order_id, last_seen = state(request), request.path_params["id"], request.headers.get("last-event-id", "")
+    order, version = await order_store.get(here.redis, order_id)  # an unknown order is a 404, not an empty stream
+    if order.status in ENDED and last_seen == _edition(order, version):
+        return no_more_events()
+    return event_stream(_follow(here, order_id, last_seen))
 
 
 async def _follow(here: State, order_id: str, last_seen: str) -> AsyncGenerator[ServerSentEvent, None]:
@@ -188,11 +190,20 @@ OPERATIONS = (
         parameters=(ONCE,),
         scopes=ORDERS,
         headers=("Location", "Idempotency-Replayed"),
+        links=(get_order, order_events, cancel_order),
         examples={"application/json": examples.ORDER},
     ),
     Operation("GET", PATH, list_orders, response=OrderPage, parameters=(STATUS, *PAGE), scopes=SEE_ORDERS),
     Operation("GET", "/v1/orders/{id}", get_order, response=OrderView, scopes=SEE_ORDERS),
-    Operation("GET", "/v1/orders/{id}/events", order_events, response_media_types=("text/event-stream",), scopes=SEE_ORDERS),
+    Operation(
+        "GET",
+        "/v1/orders/{id}/events",
+        order_events,
+        also=(204,),
+        parameters=(LAST_SEEN,),
+        response_media_types=("text/event-stream",),
+        scopes=SEE_ORDERS,
+    ),
     Operation("GET", "/v1/orders/{id}/slip", slip_page.slip, SLIP, response=Slip, response_media_types=SLIPS, scopes=SEE_ORDERS),
     Operation("POST", "/v1/orders/{id}/cancel", cancel_order, response=OrderView, also=(409,), scopes=CANCEL_ORDERS),
     Operation("PUT", "/v1/stock/{sku}", put_stock, request=StockRequest, response=Stock, also=(409,), parameters=(SKU,)),

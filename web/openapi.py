@@ -9,6 +9,7 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
+from web import webhook_document
 from web.operation import Operation, Parameter
 from web.problems import DEFAULTS, MEDIA_TYPE, TYPE, TYPES, Problem
 from web.routes import conditional
@@ -58,6 +59,7 @@ def document(operations: Sequence[Operation], *, asks_for_keys: bool = True) -> 
     types = [
         Problem,
         ServerSentEvent,
+        webhook_document.BODY,
         *(kind for operation in operations for kind in (operation.request, operation.response) if kind is not None),
     ]
     _schemas, components = msgspec.json.schema_components(types, ref_template=REF)
@@ -74,6 +76,7 @@ def document(operations: Sequence[Operation], *, asks_for_keys: bool = True) -> 
             "description": "Counts the people who enter a mall and delivers its orders. Instants in `_at` are Unix seconds, UTC.",
         },
         "paths": paths,
+        "webhooks": webhook_document.webhooks(),
         "components": {
             "schemas": components,
             "headers": {name: _header(*told) for name, told in HEADERS.items()},
@@ -127,10 +130,14 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.response is not None or "application/json" not in operation.response_media_types:
         bodies = {kind: OTHERS.get(kind, operation.response) for kind in operation.response_media_types}
         well["content"] = {kind: _schema(body) for kind, body in bodies.items()}
+    if operation.links:
+        ids = {"id": "$response.body#/id"}
+        well["links"] = {to.__name__: {"operationId": to.__name__, "parameters": ids} for to in operation.links}
     found = {str(operation.status): well}
     for status in operation.statuses():
         if status < HTTPStatus.BAD_REQUEST:
-            found[str(status)] = {"description": HTTPStatus(status).phrase, "headers": _headers("traceparent", "ETag")}
+            names = ("traceparent", "ETag") if status == HTTPStatus.NOT_MODIFIED else ("traceparent",)
+            found[str(status)] = {"description": HTTPStatus(status).phrase, "headers": _headers(*names)}
         else:
             found[str(status)] = {"$ref": f"#/components/responses/{DEFAULTS[status]}"}
     return found

@@ -57,6 +57,8 @@ class Operation:
     """By media type of the body."""
     headers: tuple[str, ...] = ()
     """Headers of the answer that goes well, as openapi.HEADERS names them."""
+    links: tuple[Handler, ...] = ()
+    """Handlers of the operations whose `{id}` is the `id` in the answer that goes well."""
 
     def needs(self) -> frozenset[Scope]:
         """The scopes of which a key needs one; an operator's unless it says otherwise. Empty: no key is needed."""
@@ -75,7 +77,7 @@ class Operation:
         found |= {413} if self.method != "GET" else {304} if self.is_kept() else set()
         found |= {404} if "{" in self.path else set()
         found |= {429} if self.path.startswith("/v1/") else set()
-        found |= {422} if self.parameters else set()
+        found |= {422} if any(parameter.where != "header" for parameter in self.parameters) else set()
         return sorted(found)
 
     def is_kept(self) -> bool:

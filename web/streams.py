@@ -6,11 +6,20 @@ from contextlib import aclosing
 
 import anyio
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.responses import Response
 
 from web.http import PING_S
+from web.operation import Parameter
 
 LEAVE_S = 5.0
 """How long a stream may take to end by itself; sse-starlette then cuts it off."""
+
+LAST_SEEN = Parameter("Last-Event-ID", "the last event that the client has seen", "header")
+
+
+def no_more_events() -> Response:
+    """What ends an EventSource: after every other end of a stream it connects anew, for ever."""
+    return Response(status_code=204)
 
 
 def event_stream(events: AsyncGenerator[ServerSentEvent, None]) -> EventSourceResponse:

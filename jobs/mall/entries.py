@@ -116,16 +116,14 @@ def _identity(request: EntryRequest) -> tuple[str, int]:
     return f"s{request.seq // BLOCK}|{request.sensor}", request.seq % BLOCK
 
 
-def windows(now: float, settings: Settings) -> tuple[int, int, int, float]:
-    """The window to note events in, the two others to look into for earlier ones, and how long it is kept (s). Pure.
+def kept_until(now: float, settings: Settings) -> int:
+    """When the window of `now` ends to be looked into (Unix seconds), which is also its name. Pure.
 
-    A window is as long as a repeated event is taken, so an earlier one lies in this window or the one before; in the next one
-    when another web process' clock is ahead, by at most CLOCKS_APART_S.
+    A window is as long as a repeated event is taken, and looked into until the next one ends. No two windows have one name and
+    different ends, so those of other settings, before a restart or in another process, are looked into like one's own.
     """
     width = settings.entry_max_age_s + settings.entry_max_ahead_s + SEEN_MARGIN_S
-    window = int(now // width)
-    later = int((now + CLOCKS_APART_S) // width)
-    return window, window - 1, later if later != window else window - 1, (window + 2) * width - now + CLOCKS_APART_S
+    return math.ceil((now // width + 2) * width)
 
 
 async def ingest(client: redis.asyncio.Redis, entries: Sequence[Entry], *, settings: Settings, now: float) -> list[bool]:
@@ -134,13 +132,14 @@ async def ingest(client: redis.asyncio.Redis, entries: Sequence[Entry], *, setti
     Atomic: when the reply is lost, sending the same entries again counts none twice.
     """
     job = counting.count_spec(now)
-    window, before, after, kept_s = windows(now, settings)
+    until = kept_until(now, settings)
     sums: dict[str, int] = {}
     events: list[str | int] = []
     for place, number, counted_into, people in entries:
         events += (place, number, sums.setdefault(counted_into, len(sums) + 1), people)
-    args = [repr(now), math.ceil(kept_s), window, before, after, job.id, job.queue, job.fields, len(sums), *sums, *events]
+    kept_s = math.ceil(until - now) + CLOCKS_APART_S
+    args = [repr(now), kept_s, until, job.id, job.queue, job.fields, len(sums), *sums, *events]
     crash_points.reach("entries.asked")
-    fresh = await INGEST.run(client, [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB], args)
+    fresh = await INGEST.run(client, [keys.ENTRIES, keys.ENTRIES_BUFFER, keys.ENTRIES_JOB, keys.ENTRIES_WINDOWS], args)
     crash_points.reach("entries.written")
     return [mark == ord("1") for mark in fresh]

@@ -2,24 +2,30 @@
 --! include batch.lua
 -- ingest.lua: takes events in: the new ones of a batch as sums into the buffer, and a count job if none is due.
 -- An event_id is a 64 bit integer in one of many small sets, which Redis keeps in 8 bytes a member; a sensor's seq is a bit.
--- KEYS 1 turnstile:entries  2 turnstile:entries:buffer  3 turnstile:entries:job
--- ARGV 1 now (s)  2 how long what is noted now is kept (s)  3 window to note it in  4 and 5 other windows to look into
---      6 count job id  7 queue  8 fields  9 n, how many sums follow
---      10.. n texts `<minute>|<local day>|<open>|<direction>|<gate>`
+-- KEYS 1 turnstile:entries  2 turnstile:entries:buffer  3 turnstile:entries:job  4 turnstile:entries:windows
+-- ARGV 1 now (s)  2 how long what is noted now is kept (s)  3 window to note it in: until when it is looked into
+--      4 count job id  5 queue  6 fields  7 n, how many sums follow
+--      8.. n texts `<minute>|<local day>|<open>|<direction>|<gate>`
 --      and for each event: place (`e<bucket>` or `s<block>|<sensor>`), number, which of the sums, people
 -- RETURNS a string with '1' for each new event and '0' for each duplicate
--- COST O(events)
+-- COST O(events * windows), which are two unless the settings have changed
 local call, sub = redis.call, string.sub
-local kept, first = ARGV[2], 9 + ARGV[9]
-local ids = 'turnstile:seen:e:' .. ARGV[3] .. ':'
-local ids_before, ids_after = 'turnstile:seen:e:' .. ARGV[4] .. ':', 'turnstile:seen:e:' .. ARGV[5] .. ':'
-local seqs = 'turnstile:seen:s:' .. ARGV[3] .. ':'
-local seqs_before, seqs_after = 'turnstile:seen:s:' .. ARGV[4] .. ':', 'turnstile:seen:s:' .. ARGV[5] .. ':'
-local near = ARGV[4] ~= ARGV[5]
+local kept, window, first = ARGV[2], ARGV[3], 7 + ARGV[7]
+local ids, seqs = 'turnstile:seen:e:' .. window .. ':', 'turnstile:seen:s:' .. window .. ':'
+local other_ids, other_seqs, listed = {}, {}, false
+for _, other in ipairs(call('ZRANGEBYSCORE', KEYS[4], '(' .. ARGV[1], '+inf')) do
+  if other == window then
+    listed = true
+  else
+    other_ids[#other_ids + 1], other_seqs[#other_seqs + 1] = 'turnstile:seen:e:' .. other .. ':', 'turnstile:seen:s:' .. other .. ':'
+  end
+end
 
 local function new_id(bucket, number)
-  if call('SISMEMBER', ids_before .. bucket, number) == 1 or near and call('SISMEMBER', ids_after .. bucket, number) == 1 then
-    return false
+  for i = 1, #other_ids do
+    if call('SISMEMBER', other_ids[i] .. bucket, number) == 1 then
+      return false
+    end
   end
   local key = ids .. bucket
   if call('SADD', key, number) == 0 then
@@ -32,8 +38,10 @@ local function new_id(bucket, number)
 end
 
 local function new_seq(block, place)
-  if call('GETBIT', seqs_before .. block, place) == 1 or near and call('GETBIT', seqs_after .. block, place) == 1 then
-    return false
+  for i = 1, #other_seqs do
+    if call('GETBIT', other_seqs[i] .. block, place) == 1 then
+      return false
+    end
   end
   local key = seqs .. block
   local known = call('EXISTS', key)
@@ -65,13 +73,17 @@ for i = first + 1, #ARGV, 4 do
   end
 end
 if new > 0 then
-  for i = 1, first - 9 do
+  if not listed then
+    call('ZREMRANGEBYSCORE', KEYS[4], '-inf', ARGV[1])
+    call('ZADD', KEYS[4], window, window)
+  end
+  for i = 1, first - 7 do
     local n = events[tostring(i)]
     if n then
-      call('RPUSH', KEYS[2], ARGV[1] .. '|' .. n .. '|' .. people[tostring(i)] .. '|' .. ARGV[9 + i])
+      call('RPUSH', KEYS[2], ARGV[1] .. '|' .. n .. '|' .. people[tostring(i)] .. '|' .. ARGV[7 + i])
     end
   end
   call('HINCRBY', KEYS[1], 'accepted', new)
-  batch_want(KEYS[3], ARGV[6], ARGV[7], ARGV[8], tonumber(ARGV[1]))
+  batch_want(KEYS[3], ARGV[4], ARGV[5], ARGV[6], tonumber(ARGV[1]))
 end
 return table.concat(marks)

@@ -72,6 +72,27 @@ def test_every_operation_has_a_summary_a_name_of_its_own_and_says_what_it_may_an
     assert [one["requestBody"]["required"] for one in (redrive_one, redrive_all)] == [False, True]
 
 
+def test_a_link_leads_from_what_was_created_to_operations_that_take_its_id() -> None:
+    operations = {one["operationId"]: (path, one) for path, found in DOCUMENT["paths"].items() for one in found.values()}
+    linked = [
+        (path, link)
+        for path, one in operations.values()
+        for answer in one["responses"].values()
+        for link in answer.get("links", {}).values()
+    ]
+    assert sorted((path, operations[link["operationId"]][0]) for path, link in linked) == [
+        ("/v1/jobs", "/v1/jobs/{id}"),
+        ("/v1/jobs", "/v1/jobs/{id}"),
+        ("/v1/jobs", "/v1/jobs/{id}/events"),
+        ("/v1/orders", "/v1/orders/{id}"),
+        ("/v1/orders", "/v1/orders/{id}/cancel"),
+        ("/v1/orders", "/v1/orders/{id}/events"),
+    ]
+    for _path, link in linked:
+        named = {parameter if isinstance(parameter, str) else parameter.get("name") for parameter in link["parameters"]}
+        assert named == {"id"}
+
+
 def test_what_is_asked_wrongly_or_for_nothing_is_answered_as_the_document_says(site: httpx.Client) -> None:
     for operation in OPERATIONS:
         path = re.sub(r"\{\w+\}", "none", operation.path)

@@ -5,6 +5,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -225,21 +226,26 @@ def test_a_head_just_within_its_limits_is_served(port: int) -> None:
 @pytest.mark.parametrize(
     ("start", "status"), [(HEAD + b"X-Long: ", 431), (POST + b"Content-Length: %d\r\n\r\n" % (100 * MEGABYTE), 413)]
 )
-def test_100_megabytes_of_a_header_or_of_a_body_take_less_than_one_of_memory(
+def test_100_megabytes_of_a_header_or_of_a_body_take_less_than_eight_of_memory(
     site: tuple[int, Process], redis_client: redis.Redis, start: bytes, status: int
 ) -> None:
     port, process = site
-    exchange(port, start + b"a" * MEGABYTE)  # what the first one allocates once and for all
     Path(f"/proc/{process.pid}/clear_refs").write_text("5")  # the peak starts anew
     before = peak_bytes(process)
     with talking(port) as wire:
-        sender = threading.Thread(target=wire.send, args=(b"a" * (100 * MEGABYTE),))
         wire.send(start)
+        sender = threading.Thread(target=pour, args=(wire.socket, b"a" * (100 * MEGABYTE)))
         sender.start()
         wire.until(b"HTTP/1.1 %d " % status)
         sender.join(LIMIT_S)
         assert not sender.is_alive()
-    assert peak_bytes(process) - before < MEGABYTE
+    assert peak_bytes(process) - before < 8 * MEGABYTE  # one read at most, and what the process does besides
+
+
+def pour(into: socket.socket, data: bytes) -> None:
+    """Sends until the server has read for long enough and closes. Reads nothing: somebody else waits for the answer."""
+    with suppress(ConnectionError):
+        into.sendall(data)
 
 
 def peak_bytes(process: Process) -> int:

@@ -65,6 +65,7 @@ def events(number: int, start: int = 0) -> Iterator[dict[str, Any]]:
 def test_a_new_event_waits_in_the_buffer_and_a_count_job_is_due(redis_client: redis.Redis, send: Send) -> None:
     assert send({"event_id": "e1", "direction": "out", "count": 3}) == [True]
     after = snapshot(redis_client)
+    assert len(after.pop("turnstile:entries:windows")) == 1
     job_id = after.pop("turnstile:entries:job")
     [seen] = (key for key in after if key.startswith(keys.SEEN_IDS_PREFIX) and not key.endswith("!ttl"))
     assert len(after[seen]) == 1
@@ -162,6 +163,7 @@ def test_counting_sums_by_minute_and_by_gate_and_empties_the_buffer(
         "turnstile:bell:entries": ["1"],
         "turnstile:totals:entries": {"enqueued": "1"},
         "turnstile:entries": {"accepted": "5", "counted": "5"},
+        "turnstile:entries:windows": after["turnstile:entries:windows"],
         "turnstile:footfall:dirty": {"2025-11-20", "2025-11-21"},
         "turnstile:footfall:minute:2025-11-20": {"23:10|in|north": "1"},
         "turnstile:footfall:minute:2025-11-21": {"22:30|in|north": "4", "22:30|out|süd: 2": "2", "22:29|in|north": "1"},
@@ -311,6 +313,29 @@ def test_the_first_entry_of_an_hour_in_which_the_mall_is_closed_is_an_alert(
     enter({"event_id": "3", "count": 2}, {"event_id": "4", "at": "2025-11-21T22:10:00+01:00"})
     enter({"event_id": "5"})
     assert sorted(told(redis_client)) == [("closed", "n", 1), ("closed", "n", 2)], "one for each hour"
+
+
+@pytest.mark.parametrize(("before_s", "after_s"), [(86_400, 3_600), (3_600, 86_400), (86_400, 86_399)])
+def test_an_event_sent_again_after_the_settings_changed_is_still_a_duplicate(
+    redis_client: redis.Redis, ask: Ask, before_s: float, after_s: float
+) -> None:
+    identities: list[dict[str, Any]] = [{"event_id": "e"}, {"sensor": "s", "seq": 7}]
+
+    def sent(max_age_s: float, now: float) -> list[bool]:
+        settings = Settings(entry_max_age_s=max_age_s)
+        bodies = [json.dumps({"gate": "north", **identity}).encode() for identity in identities]
+        parsed = [entries.parse(body, settings=settings, zone=BERLIN, now=now) for body in bodies]
+        return ask(partial(entries.ingest, entries=parsed, settings=settings, now=now))
+
+    assert sent(before_s, NOW) == [True, True]
+    assert sent(after_s, NOW + 3_000) == [False, False]
+    assert sent(before_s, NOW + 3_500) == [False, False], "by a process that has not been restarted yet"
+
+
+def test_windows_that_are_forgotten_are_no_longer_looked_into(redis_client: redis.Redis, send: Send) -> None:
+    for day in range(9):
+        assert send({"event_id": f"e{day}"}, now=NOW + day * 86_400) == [True]
+    assert redis_client.zcard(keys.ENTRIES_WINDOWS) <= 3
 
 
 def test_events_are_told_apart_across_the_change_of_windows(send: Send, settings: Settings) -> None:

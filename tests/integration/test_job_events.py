@@ -25,6 +25,7 @@ class Follower:
 
     def __init__(self, url: str) -> None:
         self.events: list[tuple[str, dict[str, object]]] = []
+        self.last_id = ""
         self.ended = threading.Event()
         self._thread = threading.Thread(target=self._read, args=(url,), daemon=True)
         self._thread.start()
@@ -37,6 +38,8 @@ class Follower:
                     name, _, value = line.partition(": ")
                     if name == "event":
                         kind = value
+                    elif name == "id":
+                        self.last_id = value
                     elif name == "data":
                         self.events.append((kind, json.loads(value)))
         except httpx.RemoteProtocolError:
@@ -127,6 +130,9 @@ def test_an_unknown_job_is_404_and_an_ended_one_is_told_once(
     follower = Follower(f"{url}/v1/jobs/j/events")
     assert follower.ended.wait(5)
     assert [(kind, data["status"], data["result"]) for kind, data in follower.events] == [("status", "finished", 3)]
+    assert follower.last_id
+    again = httpx.get(f"{url}/v1/jobs/j/events", headers={"Last-Event-ID": follower.last_id}, trust_env=False)
+    assert (again.status_code, again.content) == (204, b""), "who has seen the end is told not to connect again"
 
 
 def test_a_stop_of_the_server_ends_the_streams(web: tuple[str, Process], redis_client: redis.Redis) -> None:

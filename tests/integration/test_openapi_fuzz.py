@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from web_process import Web
 FOLDER = ROOT / "tests" / "openapi"
 LIMIT_S = 300.0
 CASES = 400
+WORKERS = "2" if sys.version_info >= (3, 11, 8) else "1"
+"""An earlier parser, with which hypothesis describes its lambdas, fails now and then when two threads use it (gh-106905)."""
 KEY = "a-key-of-24-characters-x"
 
 
@@ -28,9 +31,11 @@ def test_schemathesis_finds_nothing(redis_client: redis.Redis, processes: Proces
     run = processes.start(
         "sh", "-c", 'cd "$0" && exec "$@"', str(tmp_path),
         "schemathesis", "run", f"{web.url}/openapi.json", "--header", f"Authorization: Bearer {KEY}",
-        "--seed", "1", "--max-examples", "4", "--request-timeout", "30", "--workers", "2", "--no-color", "--warnings", "off",
+        "--seed", "1", "--max-examples", "4", "--request-timeout", "30", "--workers", WORKERS, "--no-color", "--warnings", "off",
     )  # fmt: skip
     assert run.ended(LIMIT_S) == 0, run.output
+    followed = re.search(r"API Links:\s+(\d+) covered", run.output)
+    assert followed is not None and int(followed[1]) >= 1, run.output
     cases = re.search(r"(\d+) generated", run.output)
     assert cases is not None and int(cases[1]) >= CASES, run.output
     assert web.process.runs

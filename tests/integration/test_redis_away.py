@@ -29,6 +29,10 @@ NEW_WORK = {
     "/v1/orders": '{"lines": [{"sku": "A", "quantity": 1}]}',
     "/v1/jobs": '{"task": "footfall.roll_up"}',
 }
+KEYS_LOADED = 10_000
+LOAD_DELAY_US = 10_000
+"""Of each key: it loads for 100 s, until it is told to be quick."""
+BETWEEN_EVENTS = 1_024
 SLACK_S = 5.0
 """For a loaded machine; without a bound of its own a request would wait longer than that."""
 
@@ -116,6 +120,36 @@ def test_a_redis_that_was_killed_is_back_without_a_restart(http: httpx.Client, o
     own_server.start()
     wait_for(lambda: order(http, "killed").status_code == 202, 20, "orders are taken again")
     wait_for(lambda: enter(http, "killed").status_code == 202, 20, "entries are taken again")
+
+
+def test_a_redis_that_loads_its_data_refuses_at_once_and_is_back_without_a_restart(
+    http: httpx.Client, own_server: Server, server_client: redis.Redis
+) -> None:
+    server_client.mset({f"load:{number}": os.urandom(BETWEEN_EVENTS) for number in range(KEYS_LOADED)})
+    server_client.bgrewriteaof()  # read back in the form of a snapshot, it serves events after bytes, not after 1,024 commands
+    wait_for(lambda: server_client.info("persistence")["aof_rewrite_in_progress"] == 0, 20, "the file is rewritten")
+    own_server.kill()
+    own_server.launch(key_load_delay=str(LOAD_DELAY_US), loading_process_events_interval_bytes=str(BETWEEN_EVENTS))
+    wait_for(lambda: is_loading(own_server), 20, "it loads")
+    wait_for(lambda: "loading" in http.get("/v1/orders").text, 20, "it is known to load")
+    started = time.monotonic()
+    for number in range(10):
+        is_refused(order(http, f"loading-{number}"), "redis-away")
+        is_refused(enter(http, f"loading-{number}"), "redis-away")
+    assert time.monotonic() - started < 10 * PATIENCE_S, "nobody waits for a Redis that is known to load"
+    assert is_loading(own_server), "all of this while it was loading"
+    server_client.config_set("key-load-delay", 0)
+    wait_for(lambda: order(http, "loading-0").status_code == 202, 20, "orders are taken again")
+    wait_for(lambda: enter(http, "loading-0").status_code == 202, 20, "entries are taken again")
+    assert server_client.zcard("turnstile:orders") == 1
+
+
+def is_loading(server: Server) -> bool:
+    with redis.Redis.from_url(server.url) as client:
+        try:
+            return bool(client.info("persistence")["loading"])
+        except redis.exceptions.ConnectionError:  # it does not listen yet
+            return False
 
 
 def test_a_full_redis_refuses_new_work_until_it_has_room(http: httpx.Client, server_client: redis.Redis) -> None:

@@ -134,6 +134,17 @@ def test_the_head_of_a_stream_of_events_ends(site: httpx.Client) -> None:
     assert head.headers["cache-control"] == "no-store"
 
 
+def test_who_has_seen_the_last_event_of_an_order_is_told_not_to_connect_again(site: httpx.Client) -> None:
+    order = ordered(site)
+    site.post(f"{order}/cancel")
+    first = site.get(f"{order}/events")
+    [seen] = [line.removeprefix("id: ") for line in first.text.splitlines() if line.startswith("id: ")]
+    again = site.get(f"{order}/events", headers={"Last-Event-ID": seen})
+    assert (again.status_code, again.content, again.headers["cache-control"]) == (204, b"", "no-store")
+    earlier = site.get(f"{order}/events", headers={"Last-Event-ID": "1-0.000000"})
+    assert (earlier.status_code, earlier.text.count("event: order")) == (200, 1)
+
+
 @pytest.mark.parametrize(
     ("sent", "holds"),
     [("", False), ('"a"', True), ('W/"a"', True), ('"b", "a"', True), ("*", True), ('"*"', False), ('"b"', False), ("a", False)],

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import docs_examples
+import jsonschema_rs
+import msgspec
 import pytest
 import redis
 from carriers import Carrier
@@ -29,6 +31,8 @@ from jobs.mall.webhooks import Notice
 from jobs.queue import breaker, dead_letters
 from jobs.queue.calling import enqueue
 from jobs.settings import Settings
+from web.app import OPERATIONS
+from web.openapi import document
 
 STEPS = ("picking", "packing", "delivery")
 ALL = (*STEPS, "notify")
@@ -60,8 +64,13 @@ def test_every_change_is_told_once_in_order_with_the_order_as_it_was(
     assert hands.work_off("notify") == 5
     told = receiver.told("shop")
     assert receiver.statuses("shop") == floor.history(order_id) == DELIVERED
+    documented = msgspec.to_builtins(document(OPERATIONS))
+    notice = documented["webhooks"]["order"]["post"]
+    schema = notice["requestBody"]["content"]["application/json"]["schema"] | {"components": documented["components"]}
     for line in told:
         data, headers = line["event"]["data"], line["headers"]
+        jsonschema_rs.validate(schema, line["event"])
+        assert {parameter["name"] for parameter in notice["parameters"] if parameter["required"]} <= headers.keys()
         assert f"order.{data['status']}" == line["event"]["type"]
         assert (data["id"], data["reference"]) == (order_id, "Bücher 1")
         assert line["event"]["timestamp"].endswith("Z")
