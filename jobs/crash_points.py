@@ -116,7 +116,7 @@ COUNT_BYTES = 4
 
 
 class CrashAt(NamedTuple):
-    """A point, and the how manyeth time it is reached."""
+    """A point, and the arrival there that is the last: 1 is the first."""
 
     name: str
     n: int

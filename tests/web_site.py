@@ -15,9 +15,11 @@ from web.lane import Lane
 
 
 @contextlib.contextmanager
-def serving(settings: Settings, app: ASGIApp | None = None) -> Iterator[httpx.Client]:
+def serving(settings: Settings, app: ASGIApp | None = None, send_buffer: int | None = None) -> Iterator[httpx.Client]:
     """A client of the application with these settings, or of what a test has put around it."""
     listener = socket.create_server(("127.0.0.1", 0))
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
     config = uvicorn.Config(
         app or create_app(settings),
         http=Lane,
@@ -58,10 +60,10 @@ class Counted:
 
 
 @contextlib.contextmanager
-def counted(settings: Settings) -> Iterator[tuple[httpx.Client, Counted]]:
+def counted(settings: Settings, send_buffer: int | None = None) -> Iterator[tuple[httpx.Client, Counted]]:
     """A client of an application that counts."""
     app = Counted(create_app(settings))
-    with serving(settings, app) as http:
+    with serving(settings, app, send_buffer) as http:
         yield http, app
 
 

@@ -34,6 +34,7 @@ from jobs.mall.stock import MAX_ON_HAND, Stock
 from web import examples, slip_page
 from web.admission import Kind
 from web.audit import audit
+from web.field_errors import MAX_ERRORS
 from web.http import PAGE, answer, paging, read_body, read_json
 from web.operation import Operation, Parameter
 from web.problems import InvalidFields
@@ -79,7 +80,7 @@ async def _read_order(request: Request, here: State) -> OrderRequest:
             raise error from None
     refused += problems(order, here.settings)
     if refused:
-        raise InvalidFields(refused)
+        raise InvalidFields(refused[:MAX_ERRORS])
     return order
 
 

@@ -53,6 +53,8 @@ class Express:
         kind = self._calls.get(scope["path"])
         if kind is None or scope["method"] != "POST" or cycle.waiting_for_100_continue:
             return None
+        if cycle.flow.write_paused:
+            return None  # its client reads no answers: only the application waits until it does
         headers = dict(scope["headers"])
         if len(headers) != len(scope["headers"]) or headers.get(b"content-type", TYPE) != TYPE:
             return None

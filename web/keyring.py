@@ -105,7 +105,7 @@ class Keyring:
             try:
                 await self._refresh()
             except Exception as error:
-                if connections.is_away(error) or isinstance(error, TimeoutError):
+                if connections.is_away(error):
                     logger.debug("keys not read again, Redis is away")
                     continue
                 logger.exception("keys not read again; each is asked for anew")

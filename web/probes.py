@@ -1,7 +1,5 @@
 """/livez and /readyz: is the process alive, can it take work."""
 
-import asyncio
-
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
@@ -9,10 +7,9 @@ from starlette.responses import Response
 from jobs import connections
 from web.http import answer
 from web.operation import ANYBODY, Operation
+from web.patience import patience
 from web.problems import problem
 from web.state import state
-
-PATIENCE_S = 2.0
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -30,10 +27,10 @@ async def readyz(request: Request) -> Response:
     """Redis can be reached and is ready."""
     client = state(request).redis
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with patience():
             await client.ping()
             persistence = await client.info("persistence")
-    except (TimeoutError, *connections.AWAY) as error:
+    except connections.AWAY as error:
         return problem(request, 503, f"Redis is away: {type(error).__name__}", name="redis-away")
     if persistence.get("loading"):
         return problem(request, 503, "Redis is loading its data", name="redis-away")

@@ -72,7 +72,7 @@ Say = Callable[[str, State], None]
 
 
 def run(plan: Plan, folder: Path, say: Say, tree: Path | None = None) -> Verdict:
-    """Runs it in the folder, where history and logs stay, and judges it. Raises AssertionError when it does not come to rest."""
+    """Runs it in the folder, where history and logs stay, and judges it. What does not come to rest has lost something."""
     with _ground(plan, folder, tree) as (fleet, processes):
         history = History(folder / "history.jsonl")
         try:

@@ -5,20 +5,18 @@ for it, `duplicated` was done more than once; beside these the invariants I1 to 
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 
 import msgspec
 from history import Kind, Op, Record, Snap
-from invariants import unlawful
-from ledger import ENTRIES, Fault, Ledger, Told
-from observed import PLANNED, STOCK_WORKER, Final, JobEnd, OrderEnd
+from ledger import CRASHES, ENTRIES, Fault, Ledger, Told, amiss, crashes
+from observed import PLANNED, STOCK_WORKER, Final, JobEnd
+from order_rules import Wrongs, wrongs
 
-from jobs.mall.orders import ENDED, Status
+from jobs.mall.orders import Status
 
 QUARANTINED = "Quarantined"
-CRASHES = 2
-"""Faults at least until a job is quarantined: it takes three crashes in a row, of which `samples.crash` makes one itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,8 @@ def _entries(ledger: Ledger, final: Final) -> Iterator[Finding]:
             sure[cell] += told.people
             if told.accepted + told.duplicates != told.n:
                 yield _of(told, "lost", f"of {told.n} events {told.accepted} were taken and {told.duplicates} were known")
-            elif told.duplicates and not told.unknown and not _troubled(told, ledger.faults):
+            elif told.duplicates and not told.unknown and not amiss(ledger.faults, told.asked_at, told.answered_at):
+                # Else: a script that the web sends again, its reply being lost, finds its own event.
                 yield _of(told, "lost", f"{told.duplicates} new events were called duplicates")
     bad: dict[str, tuple[str, str]] = {}
     for cell in perhaps.keys() | final.counted.keys():
@@ -101,21 +100,20 @@ def _entries(ledger: Ledger, final: Final) -> Iterator[Finding]:
         yield Finding("I1", "entries", f"{sums}, {final.accepted_events} accepted")
 
 
-def _troubled(told: Told, faults: Sequence[Record]) -> bool:
-    """Whether something was amiss meanwhile: a script that the web sends again, its reply being lost, finds its own event."""
-    return any(fault.began_at <= told.answered_at and fault.healed_at >= told.asked_at for fault in faults)
-
-
 def _orders(ledger: Ledger, final: Final) -> Iterator[Finding]:
     """I2 to I5."""
+    wanted: Counter[str] = Counter()
     asked, parcels, by_reference = ledger.told[Op.ORDER], defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
     for order_id, tracking_number in final.effects:
         parcels[order_id].append(tracking_number)
     for order_id, order in final.orders.items():
         by_reference[order.reference].append(order_id)
+        wanted.update(order.quantities)
+    scarce = {sku for sku, told in ledger.told[Op.STOCK].items() if wanted[sku] > told.n}
     for told in asked.values():
-        if told.ok and told.answer not in final.orders:
-            yield _of(told, "lost", f"answered as {told.answer}, and there is no such order")
+        known = final.orders.get(told.answer)
+        if told.ok and (known is None or known.reference != told.id):
+            yield _of(told, "lost", f"answered as {told.answer}, which is {known.reference if known else 'no order'}")
         if told.kind is Kind.FAIL and told.id in by_reference:
             yield _of(told, "unexpected", f"refused with {told.status}, and it is there as {by_reference[told.id]}")
     for reference, ids in by_reference.items():
@@ -123,65 +121,56 @@ def _orders(ledger: Ledger, final: Final) -> Iterator[Finding]:
             yield Finding("duplicated", reference, f"{len(ids)} orders for one key: {ids}", ((Op.ORDER, reference),))
     for order_id, order in final.orders.items():
         about = ((Op.ORDER, order.reference), (Op.CANCEL, order_id))
-        for kind, reason in _order(order_id, order, ledger, final, parcels.get(order_id, [])):
+        sender = asked.get(order.reference)
+        if sender is None:
+            yield Finding(
+                "unexpected", order_id, f"nobody has sent an order with the reference {order.reference!r}", about, order_id
+            )
+            continue
+        found = wrongs(
+            sender,
+            ledger.told[Op.CANCEL].get(order_id),
+            order,
+            path=ledger.paths.get(order_id, []),
+            parcels=parcels.get(order_id, []),
+            faults=ledger.faults,
+            letters=final.dead,
+            scarce=scarce,
+        )
+        for kind, reason in found:
             yield Finding(kind, order_id, reason, about, order_id)
+    for order_id in ledger.paths.keys() - final.orders.keys() - {told.answer for told in asked.values()}:
+        yield Finding("lost", order_id, "it has changed, and there is no such order", (), order_id)
     for order_id in parcels.keys() - final.orders.keys():
         yield Finding("unexpected", order_id, "a parcel of an order that is not there", ((Op.CANCEL, order_id),), order_id)
 
 
-def _order(order_id: str, order: OrderEnd, ledger: Ledger, final: Final, parcels: list[str]) -> Iterator[tuple[str, str]]:
-    told, path = ledger.told[Op.ORDER].get(order.reference), [Status(status) for status, _at in ledger.paths.get(order_id, ())]
-    if told is None:
-        yield "unexpected", f"nobody has sent an order with the reference {order.reference!r}"
-        return
-    if order.status not in ENDED:
-        yield "lost", f"has not ended, is {order.status}"
-    if reason := unlawful(path, order.status):
-        yield "I2", reason
-    elif told.delayed is not (path[0] is Status.SCHEDULED):
-        yield "I2", f"began as {path[0]}"
-    if order.listed != (order.status,):
-        yield "I4", f"is {order.status}, listed as {order.listed}"
-    if len(parcels) > 1:
-        yield "duplicated", f"{len(parcels)} parcels: {parcels}"
-    elif order.status == Status.DELIVERED and parcels != [order.tracking_number]:
-        yield "I3", f"delivered as {order.tracking_number!r}, the carrier has {parcels}"
-    elif parcels and order.status not in (Status.DELIVERED, Status.DEAD):
-        yield "I3", f"is {order.status}, and the carrier has {parcels}"
-    cancel = ledger.told[Op.CANCEL].get(order_id)
-    if order.status == Status.CANCELLED and cancel is None:
-        yield "unexpected", "cancelled by nobody"
-    if cancel is not None and cancel.kind is Kind.FAIL and (cancel.status != 409 or order.status == Status.CANCELLED):
-        yield "lost", f"cancelling it was refused with {cancel.status}, it is {order.status}"
-    if cancel is not None and cancel.ok and order.status != Status.CANCELLED:
-        yield "lost", f"cancelling it was answered with {cancel.status}, it is {order.status}"
-    if order.status == Status.REJECTED and not order.quantities.keys() & ledger.told[Op.STOCK].keys():
-        yield "unexpected", "rejected, though no stock of it is tracked"
-    if order.status == Status.DEAD and order.dead_job not in final.dead:
-        yield "I5", f"dead, and its dead letter {order.dead_job!r} is in no list"
-    if order.reserved and order.status != Status.DEAD:
-        yield "I7", f"has ended and holds {order.reserved}"
-
-
 def _stock(ledger: Ledger, final: Final) -> Iterator[Finding]:
-    """I7: what is missing was delivered."""
-    sold: Counter[str] = Counter()
+    """I7: what is missing was delivered, and what is reserved is held by dead orders, which may be redriven."""
+    sold, held = Counter[str](), Counter[str]()
     for order in final.orders.values():
         if order.status == Status.DELIVERED:
             sold.update(order.quantities)
+        elif order.status == Status.DEAD and order.reserved:
+            held.update(msgspec.json.decode(order.reserved, type=dict[str, int]))
     for sku, told in ledger.told[Op.STOCK].items():
         found, left = final.stock.get(sku, {}), told.n - sold[sku]
-        if left < 0 or (told.ok and (found.get("on_hand"), found.get("reserved", 0)) != (left, 0)):
-            yield _of(told, "I7", f"{told.n} were on hand and {sold[sku]} delivered, and now it is {found}")
+        if left < 0 or (told.ok and (found.get("on_hand"), found.get("reserved", 0)) != (left, held[sku])):
+            said = f"{told.n} were on hand, {sold[sku]} delivered, {held[sku]} held by dead orders"
+            yield _of(told, "I7", f"{said}, and now it is {found}")
 
 
 def _jobs(ledger: Ledger, final: Final) -> Iterator[Finding]:
-    for told in (told for op in (Op.JOB, Op.ITEM) for told in ledger.told[op].values() if told.ok):
+    answered = [told for op in (Op.JOB, Op.ITEM) for told in ledger.told[op].values() if told.ok]
+    shared = Counter(told.answer for told in answered)
+    for told in answered:
         job = final.jobs.get(told.answer)
         if job is None:
             yield _of(told, "lost", f"answered as {told.answer}, and there is no such job")
         else:
-            for kind, reason in _job(told, job, ledger.faults):
+            if shared[told.answer] > 1:
+                yield _of(told, "lost", f"answered as {told.answer}, as another request was")
+            for kind, reason in _job(told, job, ledger.faults, final.dead):
                 yield _of(told, kind, reason)
     for told in ledger.told[Op.CANVAS].values():
         canvas = final.canvases.get(told.answer)
@@ -191,9 +180,11 @@ def _jobs(ledger: Ledger, final: Final) -> Iterator[Finding]:
             yield _of(told, "lost", f"is {canvas.status} with {canvas.result}, {told.expected} was expected")
 
 
-def _job(told: Told, job: JobEnd, faults: Sequence[Record]) -> Iterator[tuple[str, str]]:
+def _job(told: Told, job: JobEnd, faults: Sequence[Record], letters: Set[str]) -> Wrongs:
     if job.status == "failed" and job.error_type == QUARANTINED:
-        if sum(fault.at >= told.asked_at for fault in faults) < CRASHES:
+        if told.answer not in letters:
+            yield "I5", f"the job {told.answer} is quarantined, and no dead letter"
+        if crashes(faults, told.asked_at) < CRASHES:
             yield "I8", f"the job {told.answer} is quarantined, and fewer than {CRASHES} faults came after it was sent"
         return
     if job.status != "finished":

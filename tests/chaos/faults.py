@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from fleet import Fleet
 
+NOBODY = "nobody"
+"""The particulars of a fault that found nobody to strike: it has not been."""
 Deed = Callable[[Fleet, str, random.Random], AbstractAsyncContextManager[str]]
 """Entering does it, to the target, and tells the particulars; leaving undoes it."""
 

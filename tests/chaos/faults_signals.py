@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from faults import Kind
+from faults import NOBODY, Kind
 from fleet import Fleet
 from processes import Process
 
@@ -56,11 +56,12 @@ async def killed_all(fleet: Fleet, target: str, chance: random.Random) -> AsyncI
 @asynccontextmanager
 async def killed_child(fleet: Fleet, target: str, chance: random.Random) -> AsyncIterator[str]:
     """SIGKILL to one child, if there is any; its parent sees to it."""
-    children = fleet.process(target).children()
+    children, struck = fleet.process(target).children(), NOBODY
     if children:
         with suppress(ProcessLookupError):
             os.kill(chance.choice(children), signal.SIGKILL)
-    yield f"1 of {len(children)}"
+            struck = f"1 of {len(children)}"
+    yield struck
 
 
 @asynccontextmanager

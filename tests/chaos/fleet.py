@@ -134,10 +134,6 @@ class Fleet:
         with self._clock(name).open("r+b") as file:
             file.write(struct.pack("d", ahead_s))
 
-    def end(self) -> None:
-        """Kills everything that its starter has started."""
-        self._processes.end()
-
     def _clock(self, name: str) -> Path:
         return self.server.folder / f"clock-{name}"
 

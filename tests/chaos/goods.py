@@ -88,11 +88,11 @@ class Goods:
         """The next recorded order, under a reference of its own; some start later."""
         key, (recorded, refusable) = self._id("o"), next(self._orders)
         body = {**recorded, "reference": key}
-        delayed = self._chance.random() < self._delayed
-        if delayed:
-            body["countdown_s"] = round(self._chance.uniform(*DELAYS_S), 1)
+        delay_s = round(self._chance.uniform(*DELAYS_S), 1) if self._chance.random() < self._delayed else 0.0
+        if delay_s:
+            body["countdown_s"] = delay_s
         send = _post("/v1/orders", msgspec.json.encode(body), JSON | {"Idempotency-Key": key}, _order_fields)
-        return Call(Op.ORDER, key, send, {"refusable": refusable, "delayed": delayed}, AGAIN | {IN_FLIGHT})
+        return Call(Op.ORDER, key, send, {"refusable": refusable, "delay_s": delay_s}, AGAIN | {IN_FLIGHT})
 
     def cancel(self, order_id: str) -> Call:
         """Cancels the order."""

@@ -50,8 +50,9 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
 
     `op` is an Op, a Snap, or the name of a fault, and `id` what it is about: a request keeps it in all its attempts. A body of
     many entries has the event ids `<id>-0` to `<id>-<n - 1>`, and all its `people` are counted into one gate and one minute
-    (`YYYY-MM-DDTHH:MM`, UTC). `repeat`: sent long after it was answered. `replayed`: the answer says that it was done before.
-    `failures`: attempts that the job is to fail. `events`: order, status, and Redis' time of the change.
+    (`YYYY-MM-DDTHH:MM`, UTC). `delay_s`: how much later an order is to start. `repeat`: sent long after it was answered.
+    `replayed`: the answer says that it was done before. `failures`: attempts that the job is to fail. `events`: order, status,
+    and Redis' time of the change.
     """
 
     at: float
@@ -65,7 +66,7 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     gate: str = ""
     minute: str = ""
     refusable: bool = False
-    delayed: bool = False
+    delay_s: float = 0.0
     expected: Any = None
     failures: int = 0
     status: int = 0

@@ -3,6 +3,7 @@
 Pure, and linear in the records: of a request only its outcome is kept, however often it was sent.
 """
 
+import math
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
@@ -13,6 +14,10 @@ from typing import Any
 from history import Kind, Op, Record, Snap
 
 ENTRIES = (Op.ENTRY, Op.ENTRIES)
+CRASHES = 2
+"""Faults at least until a job is quarantined: it takes three crashes in a row, of which `samples.crash` makes one itself."""
+HARMLESS = ("web", "carrier")
+"""The roles whose faults crash no job."""
 
 
 @dataclass(slots=True)
@@ -27,7 +32,7 @@ class Told:
     gate: str = ""
     minute: str = ""
     refusable: bool = False
-    delayed: bool = False
+    delay_s: float = 0.0
     expected: Any = None
     failures: int = 0
     unknown: bool = False
@@ -88,7 +93,6 @@ class Ledger:
     paths: defaultdict[str, list[tuple[str, float]]] = field(default_factory=lambda: defaultdict(list))
     faults: list[Record] = field(default_factory=list)
     wrong: list[Fault] = field(default_factory=list)
-    calls: Counter[Op] = field(default_factory=Counter)
     repeats: Counter[Op] = field(default_factory=Counter)
     snapshots: int = 0
     sent: dict[str, Sums] = field(default_factory=lambda: {name: Sums() for name in ("entries", "orders")})
@@ -114,7 +118,6 @@ class Ledger:
             self._answer(record, Op(record.op))
 
     def _invoke(self, record: Record, op: Op) -> None:
-        self.calls[op] += 1
         if record.repeat or record.id in self.told[op]:
             self.repeats[op] += record.repeat
             return
@@ -127,7 +130,7 @@ class Ledger:
             record.gate,
             record.minute,
             record.refusable,
-            record.delayed,
+            record.delay_s,
             record.expected,
             record.failures,
         )
@@ -190,3 +193,13 @@ class Ledger:
             self.wrong.append(Fault(record, "I4", f"{least} {kind} had been answered, the snapshot knows {known}"))
         elif known > most:
             self.wrong.append(Fault(record, "I4", f"{most} {kind} had been sent, the snapshot knows {known}"))
+
+
+def amiss(faults: Iterable[Record], since: float, until: float) -> int:
+    """How many of the faults lasted at some time in between."""
+    return sum(fault.began_at <= until and (fault.healed_at or fault.at) >= since for fault in faults)
+
+
+def crashes(faults: Iterable[Record], since: float, until: float = math.inf) -> int:
+    """How many of them can have crashed a job."""
+    return amiss((fault for fault in faults if fault.role not in HARMLESS), since, until)

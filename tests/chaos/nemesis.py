@@ -14,7 +14,7 @@ import faults_net
 import faults_redis
 import faults_signals
 import redis
-from faults import Fault, Kind
+from faults import NOBODY, Fault, Kind
 from fleet import Fleet
 
 from jobs import keys
@@ -82,7 +82,8 @@ class Nemesis:
             async with draw.kind.deed(self._fleet, draw.target, random.Random(draw.seed)) as fault.detail:
                 await asyncio.sleep(draw.hold_s)
             fault.healed_at = time.time()
-            self._note(fault)
+            if fault.detail != NOBODY:
+                self._note(fault)
         finally:
             lock.release()
             self._places.release()

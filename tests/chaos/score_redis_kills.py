@@ -51,8 +51,9 @@ def _run(fsync: str, chance: random.Random) -> tuple[dict[str, int], int]:
             load += [asyncio.create_task(clients.enter(entries)) for _ in range(CLIENTS)]
             for _ in range(KILLS):
                 goal = clients.answers[202] + BETWEEN
-                while clients.answers[202] < goal:
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(LIMIT_S):
+                    while clients.answers[202] < goal:
+                        await asyncio.sleep(0.01)
                 await asyncio.sleep(chance.random() * 0.3)
                 base.server.kill()
                 base.server.start()  # not in a thread: it would end with that

@@ -74,6 +74,10 @@ class Outcome:
         }
 
 
+FORBIDDEN = ("lost: never had their effect", "of these, two runs at the same time", "fires missed", "fires doubled")
+"""What ours must not do."""
+
+
 def torment(place: Place, n_jobs: int, kills: int, seed: int) -> list[str]:
     """Sends the jobs and strikes between them; the same draws for both stacks. Returns the names."""
     chance, send = random.Random(seed), place.sender()
@@ -211,7 +215,7 @@ def main() -> int:
     )
     for what in found[stacks[0]]:
         print(f"| {what} | {' | '.join(str(found[stack][what]) for stack in stacks)} |")
-    return int("ours" in found and bool(found["ours"]["lost: never had their effect"]))
+    return int(any(found["ours"][what] for what in FORBIDDEN) if "ours" in found else 0)
 
 
 if __name__ == "__main__":

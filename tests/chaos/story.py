@@ -40,11 +40,18 @@ class Story:
         """A snapshot that was asked for after everything else."""
         self.tell(Kind.SNAPSHOT, op, "", asked_at=1e9, numbers=numbers)
 
+    def struck(self, role: str, name: str = "kill") -> None:
+        """A fault that lasts no time."""
+        now = self.records[-1].at
+        self.tell(Kind.FAULT, name, f"{role}-1", role=role, began_at=now, healed_at=now)
+
     def order(self, number: int = 1, path: tuple[str, ...] = PATH, **sent: Any) -> str:
         """An order that was delivered, or went another way."""
         order_id, status = f"order-{number}", path[-1]
         self.asked(Op.ORDER, f"key-{number}", {"answer": order_id}, **sent)
-        self.tell(Kind.SNAPSHOT, Snap.EVENTS, "", events=tuple((order_id, step, float(n)) for n, step in enumerate(path)))
+        asked_at = self.records[-2].at
+        events = tuple((order_id, step, asked_at + n) for n, step in enumerate(path))
+        self.tell(Kind.SNAPSHOT, Snap.EVENTS, "", events=events)
         tracking = f"TS{number}" if status == "delivered" else ""
         self.final.orders[order_id] = OrderEnd(f"key-{number}", status, (status,), {"sku": 2}, tracking)
         if tracking:
@@ -79,20 +86,23 @@ def some_of_everything() -> Story:
     made = Story()
     made.asked(Op.STOCK, "sku", n=100)
     made.order(1)
-    made.order(2, ("scheduled", *PATH), delayed=True)
+    made.order(2, ("scheduled", *PATH), delay_s=1.0)
     made.order(3, ("accepted", "cancelled"))
     made.asked(Op.CANCEL, "order-3")
     made.order(4, ("accepted", "picking", "rejected"))
+    made.replace("order-4", quantities={"sku": 99})
     made.order(5, ("accepted", "picking", "packing", "delivering", "dead"))
-    made.replace("order-5", dead_job="letter")
+    made.replace("order-5", dead_job="letter", reserved='{"sku":2}')
     made.final.dead.add("letter")
+    made.struck("courier")
+    made.struck("redis")
     made.tell(Kind.INVOKE, Op.ORDER, "key-6", refusable=True)
     made.tell(Kind.FAIL, Op.ORDER, "key-6", status=422)
     made.entries()
     made.job(failures=1)
     made.asked(Op.CANVAS, "canvas", {"answer": "canvas"}, expected=[1])
     made.final.canvases["canvas"] = CanvasView("canvas", "finished", 1, 1, 0, 0.0, result=[1])
-    made.final.stock["sku"] = {"on_hand": 96, "reserved": 0}
+    made.final.stock["sku"] = {"on_hand": 96, "reserved": 2}
     made.final.fires += [Fire("roll-up", 60.0, 60.1, 60.2), Fire("roll-up", 120.0, 120.1, 120.2)]
     made.saw(Snap.SUMMARY, accepted=10, counted=4, pending=6)
     made.saw(Snap.ORDERS, known=5, open=0, delivered=4, dead=1)

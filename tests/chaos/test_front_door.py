@@ -10,6 +10,7 @@ from processes import ROOT
 LIMIT_S = 280.0
 
 
+@pytest.mark.timeout(LIMIT_S + 20)
 @pytest.mark.parametrize("command", [("overload.py", "--seconds", "8"), ("orders.py", "--kills", "4")], ids=["overload", "kills"])
 def test_overload_and_kills_cost_no_accepted_order(command: tuple[str, ...]) -> None:
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TURNSTILE_")}

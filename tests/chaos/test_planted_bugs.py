@@ -9,7 +9,9 @@ from planted_bugs import BUGS, HAND_OVER_OUTSIDE, Bug, Edit, plant
 from planted_scenes import SCENES
 from processes import ROOT, Processes
 
-LIMIT_S = 150.0
+LIMIT_S = 360.0
+"""All scenes together take a minute or two."""
+pytestmark = pytest.mark.timeout(LIMIT_S + 60)
 
 
 def played(processes: Processes, redis_url: str, port: int, tree: Path, *scenes: str) -> dict[str, list[str]]:

@@ -114,6 +114,7 @@ def test_a_stock_worker_that_stands_still_for_two_seconds_after_it_popped_runs_i
     assert redis_client.hget(keys.totals("beta"), "enqueued") == b"1"
 
 
+@pytest.mark.timeout(600)  # each of the stops may be one that a worker misses
 def test_stock_workers_that_are_killed_and_stopped_again_and_again_lose_nothing(
     redis_client: redis.Redis, processes: Processes, record_property: Callable[[str, object], None]
 ) -> None:

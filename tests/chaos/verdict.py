@@ -106,7 +106,7 @@ def judge(history: Iterable[Record], final: Final) -> Verdict:
     answered = [t for op in (Op.ORDER, *ENTRIES) for t in ledger.told[op].values() if t.ok and not t.unknown]
     began_at = min((t.asked_at for told in ledger.told.values() for t in told.values()), default=0.0)
     ended_at = max((t.answered_at for told in ledger.told.values() for t in told.values()), default=0.0)
-    ends = [(t.answered_at, path[-1][1], t.delayed) for t in ledger.told[Op.ORDER].values() if (path := _ended(ledger, t.answer))]
+    ends = [(t.answered_at, path[-1][1], t.delay_s) for t in ledger.told[Op.ORDER].values() if (path := _ended(ledger, t.answer))]
     return Verdict(
         passed=not violations,
         seconds=ended_at - began_at,

@@ -201,5 +201,21 @@ def test_a_client_that_goes_away_meanwhile_costs_the_others_nothing(
     assert post(http, body()).json()["accepted"] == 1 and app.requests == 0
 
 
+def test_who_reads_no_answers_is_left_to_the_application_which_waits(redis_client: redis.Redis, settings: Settings) -> None:
+    sent = 0
+
+    def is_answered() -> bool:
+        return accepted(redis_client) >= sent or app.requests > 0
+
+    with counted(settings, send_buffer=4_096) as (http, app), socket.socket() as deaf:
+        deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        deaf.connect(("127.0.0.1", http.base_url.port or 0))
+        while app.requests == 0 and sent < 5_000:
+            deaf.sendall(b"".join(entry(number) for number in range(sent, sent + 15)))
+            sent += 15
+            wait_for(is_answered, 30, "those that may wait are answered")
+        assert app.requests == 1, "the first that comes while as many answers wait as are kept for who does not read"
+
+
 def _blocked(client: redis.Redis) -> bool:
     return int(client.info("clients")["blocked_clients"]) > 0

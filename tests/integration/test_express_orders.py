@@ -134,6 +134,13 @@ def test_what_is_refused_is_refused_by_the_application_alone(
     assert (answer.status_code, app.requests, redis_client.exists(keys.ORDERS)) == (status, 1, 0)
 
 
+@pytest.mark.parametrize("more", [{}, {"email": 1}], ids=["all fit their types", "not all fit"])
+def test_no_more_than_a_hundred_bad_fields_are_named(site: tuple[httpx.Client, Counted], more: dict[str, object]) -> None:
+    http, _ = site
+    answer = post(http, body(lines=[{"sku": "", "quantity": 0}] * 100, **more), fresh())
+    assert (answer.status_code, len(answer.json()["errors"])) == (422, 100)
+
+
 @pytest.mark.parametrize("key", [None, "", '"', "a b", '"é"', "k" * 300])
 def test_a_key_that_is_none_is_refused_by_the_application(
     site: tuple[httpx.Client, Counted], redis_client: redis.Redis, key: str | None

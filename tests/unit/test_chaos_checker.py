@@ -10,6 +10,7 @@ from history import History, Kind, Op, Record, Snap, read
 from hypothesis import given
 from hypothesis import strategies as st
 from ledger import Ledger
+from msgspec import structs
 from observed import Final, Fire, JobEnd, OrderEnd
 from story import CELL, MINUTE, PATH, Story, some_of_everything
 from verdict import judge
@@ -45,8 +46,24 @@ def _leap(s: Story) -> None:
 
 
 def _no_delay(s: Story) -> None:
-    s.order(7, ("accepted", "cancelled"), delayed=True)
+    s.order(7, ("accepted", "cancelled"), delay_s=1.0)
     s.asked(Op.CANCEL, "order-7")
+
+
+def _early(s: Story) -> None:
+    s.order(7, ("scheduled", "accepted", "cancelled"), delay_s=1.5)
+    s.asked(Op.CANCEL, "order-7")
+
+
+def _cancel_refused_too_soon(s: Story) -> None:
+    s.tell(Kind.INVOKE, Op.CANCEL, "order-7")
+    s.tell(Kind.FAIL, Op.CANCEL, "order-7", status=409)
+    s.order(7)
+    s.final.stock["sku"]["on_hand"] -= 2
+
+
+def _faults_at(s: Story, role: str) -> None:
+    s.records = [structs.replace(record, role=role) if record.kind is Kind.FAULT else record for record in s.records]
 
 
 def _cancel_of_a_lost_order(s: Story) -> None:
@@ -73,6 +90,9 @@ SPOILT: dict[str, tuple[Callable[[Story], object], str]] = {
     "no answer": (_no_answer, "unanswered"),
     "leap": (_leap, "I2"),
     "no delay": (_no_delay, "I2"),
+    "begun early": (_early, "I2"),
+    "order of another request": (lambda s: s.asked(Op.ORDER, "key-7", {"answer": "order-1"}), "lost"),
+    "order that has vanished": (lambda s: s.tell(Kind.SNAPSHOT, Snap.EVENTS, "", events=(("order-9", "accepted", 1.0),)), "lost"),
     "two parcels": (lambda s: s.final.effects.append(("order-1", "TS1b")), "duplicated"),
     "no parcel": (lambda s: s.final.effects.remove(("order-1", "TS1")), "I3"),
     "other parcel": (lambda s: s.replace("order-1", tracking_number="TS9"), "I3"),
@@ -81,12 +101,16 @@ SPOILT: dict[str, tuple[Callable[[Story], object], str]] = {
     "listed twice": (lambda s: s.replace("order-1", listed=("delivering", "delivered")), "I4"),
     "cancelled by nobody": (lambda s: s.order(7, ("accepted", "cancelled")), "unexpected"),
     "cancelled in vain": (lambda s: s.asked(Op.CANCEL, "order-1"), "lost"),
+    "cancel refused too soon": (_cancel_refused_too_soon, "unexpected"),
     "cancel of a lost order": (_cancel_of_a_lost_order, "lost"),
     "rejected without stock": (lambda s: s.replace("order-4", quantities={"other": 2}), "unexpected"),
+    "rejected though there was enough": (lambda s: s.replace("order-4", quantities={"sku": 2}), "unexpected"),
+    "dead of a carrier": (lambda s: _faults_at(s, "carrier"), "I8"),
     "letter lost": (lambda s: s.final.dead.clear(), "I5"),
     "stock kept": (lambda s: s.replace("order-3", reserved='{"sku":2}'), "I7"),
     "stock leaks": (lambda s: s.final.stock["sku"].update(on_hand=94), "I7"),
-    "stock reserved": (lambda s: s.final.stock["sku"].update(reserved=2), "I7"),
+    "stock reserved": (lambda s: s.final.stock["sku"].update(reserved=4), "I7"),
+    "stock of a dead order": (lambda s: s.final.stock["sku"].update(reserved=0), "I7"),
     "negative stock": (lambda s: s.tell(Kind.SNAPSHOT, Snap.STOCK, "sku", numbers={"on_hand": 1, "reserved": 2}), "I7"),
     "uncounted": (lambda s: s.final.counted.update({CELL: 29}), "lost"),
     "counted twice": (lambda s: s.final.counted.update({CELL: 33}), "duplicated"),
@@ -134,6 +158,8 @@ SPOILT: dict[str, tuple[Callable[[Story], object], str]] = {
         "I4",
     ),
     "lost job": (lambda s: s.final.jobs.clear(), "lost"),
+    "job of another request": (lambda s: s.asked(Op.JOB, "key-2", {"answer": "job"}, expected=4, failures=1), "lost"),
+    "quarantined without a letter": (lambda s: s.final.jobs.update(job=JobEnd("failed", error_type="Quarantined")), "I5"),
     "endless job": (lambda s: s.final.jobs.update(job=JobEnd("started")), "lost"),
     "job ended twice": (lambda s: s.final.jobs.update(job=JobEnd("finished", ("a", "b"), 4, ("Planned",))), "duplicated"),
     "wrong result": (lambda s: s.final.jobs.update(job=JobEnd("finished", ("a",), 5, ("Planned",))), "unexpected"),
@@ -159,6 +185,15 @@ def test_each_way_in_which_a_run_can_be_wrong_is_found(story: Story, how: str) -
     found = story.judged()
     assert kind in {violation.kind for violation in found}, found
     assert judge(story.records, story.final).exit_code == 1
+
+
+def test_a_delayed_order_may_begin_early_by_a_clock_that_jumped_and_by_no_other(story: Story) -> None:
+    _early(story)
+    story.struck("picker", "clock")
+    assert [violation.kind for violation in story.judged()] == ["I2"]
+    asked_at = story.records[-6].at
+    story.tell(Kind.FAULT, "clock", "web-1", role="web", began_at=asked_at, healed_at=asked_at)
+    assert story.judged() == []
 
 
 def test_a_violation_shows_the_records_of_its_order_and_the_faults_of_its_time_and_no_others(story: Story) -> None:
@@ -196,11 +231,11 @@ def test_what_got_no_answer_at_first_and_was_done_all_the_same_is_recovered_and_
 
 def test_recovery_runs_from_the_end_of_a_fault_to_the_first_answer_and_to_the_end_of_what_was_open() -> None:
     story = Story()
-    story.order(1)  # answered at 2; its events say that it ended at 4
+    story.order(1)  # answered at 2; its events say that it ended at 5
     story.tell(Kind.FAULT, "kill", "courier-1", role="courier", began_at=3.0, healed_at=3.5)  # at 4
     story.order(2)  # sent at 5, answered at 6
     verdict = judge(story.records, story.final)
-    assert (verdict.served.max, verdict.caught_up.max, verdict.moved.max) == (2.5, 1.0, 1.0)
+    assert (verdict.served.max, verdict.caught_up.max, verdict.moved.max) == (2.5, 2.0, 2.0)
 
 
 bodies = st.lists(st.tuples(st.integers(1, 10_000), st.integers(0, 3), st.integers(0, 2), st.booleans()), min_size=1, max_size=30)
@@ -228,7 +263,7 @@ def test_entries_in_ranges_are_right_exactly_if_each_gate_and_minute_has_what_wa
 
 def test_a_history_cut_off_in_its_last_line_is_read_as_far_as_it_goes(tmp_path: Path) -> None:
     history = History(tmp_path / "history.jsonl")
-    first = history.append(Kind.INVOKE, Op.ORDER, "key-1", "order-0", delayed=True)
+    first = history.append(Kind.INVOKE, Op.ORDER, "key-1", "order-0", delay_s=1.0)
     history.append(Kind.OK, Op.ORDER, "key-1", "order-0", answer="order-1", status=202)
     history.close()
     text = history.path.read_bytes()

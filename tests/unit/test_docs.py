@@ -13,6 +13,8 @@ README = ROOT / "README.md"
 DOCUMENTS = [README, *sorted((ROOT / "docs").rglob("*.md"))]
 CALL = re.compile(r"\b(GET|POST|PUT|DELETE) (/v1/[^\s`?,)]*)")
 VARIABLE = re.compile(r"\bTURNSTILE_[A-Z_]*[A-Z]\b(?!_)")
+FILE = re.compile(r"`(?!jobs/shop/)((?:bench|docs|jobs|scheduler|tests|web)/[\w/]+\.\w+)`")
+"""A path in the tree; `jobs/shop` is the example of an application that is brought along."""
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(#[^)]*)?\)")
 OF_THE_TESTS = {"TURNSTILE_TEST_REDIS"}
 
@@ -35,6 +37,7 @@ def test_a_document_names_only_calls_variables_and_files_that_there_are(document
     text = document.read_text(encoding="utf-8")
     assert [call for call in CALL.findall(text) if not answered(*call)] == []
     assert set(VARIABLE.findall(text)) - set(PARSERS) - OF_THE_TESTS == set()
+    assert [name for name in FILE.findall(text) if not (ROOT / name).exists()] == []
     assert [target for target, _ in LINK.findall(text) if target and not (document.parent / target).exists()] == []
 
 
