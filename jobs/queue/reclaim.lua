@@ -11,6 +11,12 @@
 local queue, now, limit, max_crashes = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local MAX_SEARCHED = 500000 -- entries of the queue, about ten milliseconds
 local reclaimed, poison, ghosts, searched = {}, {}, 0, 0
+
+-- Whether a job that is to be tried again later will be: RQ says so before it writes when, and may die in between.
+local function put_off(id)
+  return redis.call('ZSCORE', 'rq:scheduled:' .. queue, id) or redis.call('ZSCORE', 'rq:scheduler:scheduled_jobs', id)
+end
+
 for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, limit)) do
   local id = string.match(member, '^([^:]+)') or member
   local job_key = 'rq:job:' .. id
@@ -21,7 +27,7 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT
   if searched > MAX_SEARCHED and #reclaimed + #poison + ghosts > 0 then
     break
   end
-  if status == 'started' or status == 'queued' and not waits(id, queue) then
+  if status == 'started' or status == 'queued' and not waits(id, queue) or status == 'scheduled' and not put_off(id) then
     local crashes = tonumber(redis.call('HGET', job_key, 'crashes') or 0)
     local execution = string.match(member, ':(.*)$') or ''
     if crashes < max_crashes - 1 or not string.find(execution, '-', 1, true) or redis.call('HGET', job_key, 'begun') == execution then

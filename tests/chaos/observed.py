@@ -24,6 +24,8 @@ from jobs.queue.schedules import Run
 STOCK_WORKER = re.compile(r"[0-9a-f]{32}")
 """The names of unmodified `rq.Worker`s. One of them has no fence: stopped past its lease, it writes once more."""
 PLANNED = "Planned"
+AWAY = ("ConnectionError", "TimeoutError", "ReadOnlyError", "OutOfMemoryError")
+"""What redis-py raises while Redis is away, read-only or full."""
 KEPT_S = 7_200
 ENVIRON = {"TURNSTILE_SAMPLES": "1", "TURNSTILE_RESULT_TTL_S": str(KEPT_S)}
 """What the processes need so that their jobs can be called, and looked at when the run is over."""
@@ -171,8 +173,10 @@ def _jobs(client: redis.Redis, ids: Iterable[str]) -> dict[str, JobEnd]:
 
 
 def _burned(attempt: Attempt) -> bool:
-    """Whether an unmodified `rq.Worker` charged the job for what happened to itself, as it does when it loses Redis."""
-    return STOCK_WORKER.fullmatch(attempt.worker) is not None and attempt.error_type != PLANNED
+    """Whether it says nothing of us: an unmodified `rq.Worker` charges the job for what happens to itself, and a job whose own
+    code asks Redis fails when it loses that."""
+    by_stock = STOCK_WORKER.fullmatch(attempt.worker) is not None
+    return attempt.error_type in AWAY or (by_stock and attempt.error_type != PLANNED)
 
 
 def _counted(http: httpx.Client, web_url: str, ledger: Ledger) -> dict[str, int]:

@@ -134,6 +134,7 @@ def test_entries_of_jobs_that_do_not_run_are_removed_and_nothing_runs_again(redi
     for job_id, status in {"retries": "scheduled", "dead": "failed", "stopped": "stopped", "waits": "queued"}.items():
         redis_client.hset(keys.job(add(redis_client, job_id)), "status", status)
     redis_client.ltrim(keys.queue("q"), -1, -1)
+    redis_client.zadd(keys.scheduled("q"), {"retries": NOW + 60})
     redis_client.set(keys.job("planted"), "no hash")
     ghosts = ("finished", "retries", "dead", "stopped", "waits", "planted", "gone")
     # As a stock worker writes them, and as ours do.
@@ -145,6 +146,17 @@ def test_entries_of_jobs_that_do_not_run_are_removed_and_nothing_runs_again(redi
     assert duty.tick(NOW + 1) == {}
     assert set(changes(before, snapshot(redis_client))) == {keys.wip("q")}
     assert ready(redis_client) == ["waits"]
+
+
+def test_a_job_that_a_stock_worker_was_about_to_put_off_when_it_ended_runs_again(redis_client: redis.Redis) -> None:
+    """RQ 2.12 writes the status `scheduled` first, then the time of the retry, then that the worker has it no more."""
+    add(redis_client, "a")
+    redis_client.ltrim(keys.queue("q"), 1, 0)
+    redis_client.hset(keys.job("a"), "status", "scheduled")
+    redis_client.zadd(keys.wip("q"), {"a:0c5f": NOW})
+    assert dict(Reclamation(redis_client).tick(NOW + 1)) == {"reclaimed": 1, "ghosts": 0}
+    assert ready(redis_client) == ["a"]
+    assert redis_client.hmget(keys.job("a"), "status", "crashes") == [b"queued", b"1"]
 
 
 def test_a_job_that_cannot_be_quarantined_is_put_off_and_does_not_stand_in_the_way_of_others(

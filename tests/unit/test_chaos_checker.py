@@ -162,7 +162,8 @@ SPOILT: dict[str, tuple[Callable[[Story], object], str]] = {
     "quarantined without a letter": (lambda s: s.final.jobs.update(job=JobEnd("failed", error_type="Quarantined")), "I5"),
     "endless job": (lambda s: s.final.jobs.update(job=JobEnd("started")), "lost"),
     "job ended twice": (lambda s: s.final.jobs.update(job=JobEnd("finished", ("a", "b"), 4, ("Planned",))), "duplicated"),
-    "wrong result": (lambda s: s.final.jobs.update(job=JobEnd("finished", ("a",), 5, ("Planned",))), "unexpected"),
+    "more starts than faults": (lambda s: s.final.jobs.update(job=JobEnd("finished", ("a",), 5, ("Planned",))), "I8"),
+    "fewer failures than planned": (lambda s: s.final.jobs.update(job=JobEnd("finished", ("a",), 4)), "I8"),
     "crash counted as attempt": (
         lambda s: s.final.jobs.update(job=JobEnd("finished", ("a",), 4, ("Planned", "AbandonedJobError"))),
         "I8",
@@ -193,6 +194,13 @@ def test_a_delayed_order_may_begin_early_by_a_clock_that_jumped_and_by_no_other(
     assert [violation.kind for violation in story.judged()] == ["I2"]
     asked_at = story.records[-6].at
     story.tell(Kind.FAULT, "clock", "web-1", role="web", began_at=asked_at, healed_at=asked_at)
+    assert story.judged() == []
+
+
+def test_a_start_that_was_killed_is_none_that_failed_and_counts_in_what_the_job_returns(story: Story) -> None:
+    story.final.jobs.update(job=JobEnd("finished", ("a",), 4))
+    assert {violation.kind for violation in story.judged()} == {"I8"}
+    story.tell(Kind.FAULT, "kill", "worker-1", role="worker", began_at=1e6, healed_at=1e6)
     assert story.judged() == []
 
 
