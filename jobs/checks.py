@@ -7,8 +7,8 @@ from pathlib import Path
 
 CHECKS = ("ruff check .", "ruff format --check .", "mypy", "lint-imports")
 AT_ONCE = str((os.cpu_count() or 1) + 1)
-TESTS = ("-n", AT_ONCE, "--dist", "loadfile", "tests/unit", "tests/integration", "tests/e2e", "tests/chaos")
-"""One more at a time than there are cores, since many wait; the quick ones first; the tests of a file share what it starts."""
+TESTS = ("-n", AT_ONCE, "--dist", "loadfile", "tests/chaos", "tests/e2e", "tests/integration", "tests/unit")
+"""One more at a time than there are cores, since many wait, and the longest first; the tests of a file share what it starts."""
 
 
 def main(argv: list[str]) -> int:

@@ -112,8 +112,8 @@ def orphans(client: redis.Redis) -> list[str]:
     return [f"{finding.kind.name}: {finding.target}" for finding in examined(client, Walk())]
 
 
-def observe(ledger: Ledger, client: redis.Redis, web_url: str, carrier_url: str) -> Final:
-    """The state of a system at rest; the ledger says what to look for."""
+def observe(ledger: Ledger, client: redis.Redis, web_url: str, carrier_url: str, patience_s: float = A_PERIODIC_JOB_S) -> Final:
+    """The state of a system at rest, to which it may return for `patience_s`; the ledger says what to look for."""
     with httpx.Client(trust_env=False, timeout=60) as http:
         parcels = _get(http, f"{carrier_url}/shipments")["shipments"]
         counted = _counted(http, web_url, ledger)
@@ -132,7 +132,7 @@ def observe(ledger: Ledger, client: redis.Redis, web_url: str, carrier_url: str)
         stock={sku: {n.decode(): int(v) for n, v in client.hgetall(keys.STOCK_PREFIX + sku).items()} for sku in skus},
         dead={job_id.decode() for job_id in client.zrange(keys.DEAD, 0, -1)},
         fires=_fires(client),
-        under_way=settle(client, A_PERIODIC_JOB_S),
+        under_way=settle(client, patience_s),
         orphans=orphans(client),
         connections=len(client.client_list()),
     )

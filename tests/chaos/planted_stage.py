@@ -209,8 +209,8 @@ class Stage:
         ledger = Ledger.of(history)
         if any(ledger.told[op] for op in ENTRIES):
             with serving("web.app:create_app", 0) as web_url:
-                return check(history, observe(ledger, self.client, web_url, self.carrier.url), ledger)
-        return check(history, observe(ledger, self.client, "", self.carrier.url), ledger)
+                return check(history, observe(ledger, self.client, web_url, self.carrier.url, 0), ledger)
+        return check(history, observe(ledger, self.client, "", self.carrier.url, 0), ledger)
 
 
 @contextmanager
