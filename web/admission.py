@@ -48,9 +48,9 @@ class Kind(StrEnum):
     JOBS = "jobs"
 
 
-WAITING = {Kind.ENTRIES: (64, 256), Kind.ORDERS: (8, 64), Kind.JOBS: (8, 32)}
+WAITING = {Kind.ENTRIES: (64, 256), Kind.ORDERS: (16, 64), Kind.JOBS: (8, 32)}
 """Requests of a kind that may wait for Redis at once in a process: so many always, so many while they are answered in time."""
-LATE_S = {Kind.ENTRIES: 0.03, Kind.ORDERS: 0.01, Kind.JOBS: 0.015}
+LATE_S = {Kind.ENTRIES: 0.03, Kind.ORDERS: 0.015, Kind.JOBS: 0.015}
 """While work is refused anyway, what may have waited longer than that before it was seen is refused too: never accepted late."""
 ORDER_TASKS = (steps.start, steps.pick_batch, steps.pick, steps.pack, steps.deliver)
 
